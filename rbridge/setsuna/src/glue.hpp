@@ -1,0 +1,22 @@
+#pragma once
+
+// Tables of the functions that R code reaches as C_<name>. Each host_*.cpp (or other glue file) defines its own table,
+//
+//   extern const R_CallMethodDef kHostEntries[] = {
+//       {"name", reinterpret_cast<DL_FUNC>(&name), number_of_arguments},
+//       {nullptr, nullptr, 0},
+//   };
+//
+// declares it below, and is listed in kTables of init.cpp. Adding a function to a file thus touches only that file.
+
+#ifndef R_NO_REMAP
+#define R_NO_REMAP
+#endif
+#ifndef STRICT_R_HEADERS
+#define STRICT_R_HEADERS
+#endif
+#include <R.h>
+#include <R_ext/Rdynload.h>
+#include <Rinternals.h>
+
+extern const R_CallMethodDef kInfoEntries[];
