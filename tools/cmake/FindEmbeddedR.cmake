@@ -1,0 +1,16 @@
+# Target EmbeddedR: the headers and the shared library of the R on the PATH (or in R_HOME). Absent without such an R:
+# then only the folders that do not know R are built.
+set(SETSUNA_R_HOME "$ENV{R_HOME}")
+if(NOT SETSUNA_R_HOME)
+  execute_process(COMMAND R RHOME OUTPUT_VARIABLE SETSUNA_R_HOME OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
+find_library(R_LIBRARY R PATHS ${SETSUNA_R_HOME}/lib NO_DEFAULT_PATH)
+find_path(R_INCLUDE_DIR Rembedded.h PATHS ${SETSUNA_R_HOME}/include /usr/share/R/include NO_DEFAULT_PATH)
+if(R_LIBRARY AND R_INCLUDE_DIR)
+  add_library(EmbeddedR INTERFACE)
+  target_include_directories(EmbeddedR SYSTEM INTERFACE ${R_INCLUDE_DIR})
+  target_link_libraries(EmbeddedR INTERFACE ${R_LIBRARY})
+  target_compile_definitions(EmbeddedR INTERFACE R_NO_REMAP STRICT_R_HEADERS)
+else()
+  message(STATUS "no R with libR.so found: rbridge/ and its tests are left out")
+endif()
