@@ -1,0 +1,151 @@
+// A daemon's side of the queue: claim, park, complete. No locks; may be killed at any instruction.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "runtime/gate.hpp"
+#include "runtime/parking.hpp"
+#include "runtime/ready_ring.hpp"
+
+namespace setsuna::runtime {
+
+template <template <class> class Atom, class Futex>
+class DaemonPort {
+ public:
+  using Slot = TaskSlot<Atom>;
+
+  DaemonPort(const QueueView<Atom>& view, std::uint32_t index, std::uint32_t epoch)
+      : view_(view),
+        index_(index),
+        epoch_(epoch),
+        record_(view.daemon(index)),
+        ring_(view.cells, view.slot_count, &view.control->ring_head, &view.control->ring_tail, view.slots),
+        mailbox_(record_.mailbox.data(), kMailboxCells, &record_.mailbox_head, &record_.mailbox_tail, view.slots),
+        parking_(view),
+        host_gate_(&view.control->host_gate),
+        refill_gate_(&view.control->refill_gate) {}
+
+  // The daemon's own queue: everywhere(), and all tasks of a profile without dispatcher.
+  std::optional<Claim> claim_mailbox() {
+    std::optional<Claim> claim = mailbox_.claim(index_, epoch_);
+    // The wake that brought us here may have been meant for the shared queue: pass it on before a long mailbox task.
+    if (claim && (owes_wake_ || ring_.has_work())) {
+      owes_wake_ = false;
+      parking_.wake_one();
+    }
+    return claim;
+  }
+
+  // The shared queue. Sets *refill when the queue has run low and the caller must signal the reactor.
+  std::optional<Claim> claim_ready(bool* refill) {
+    std::optional<Claim> claim = ring_.claim(index_, epoch_);
+    if (claim && owes_wake_) {
+      owes_wake_ = false;
+      parking_.wake_one();
+    }
+    if (claim && ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed)) {
+      *refill = refill_gate_.take();
+    }
+    return claim;
+  }
+
+  // Sleeps until woken, `deadline_ns` or a signal, unless work appeared meanwhile. Callers loop.
+  void park(std::uint64_t deadline_ns) {
+    parking_.announce(index_);
+    if (mailbox_.has_work() || ring_.has_work() || must_leave()) {
+      owes_wake_ = parking_.cancel_park(index_) || owes_wake_;
+      return;
+    }
+    parking_.sleep(index_, deadline_ns);
+  }
+
+  // Before the process exits of its own will: a wake token that it holds is passed on.
+  void leave() {
+    parking_.cancel_park(index_);
+    parking_.wake_one();
+  }
+
+  bool must_leave() const {
+    return record_.stop.load(std::memory_order_acquire) != 0 ||
+           (view_.control->flags.load(std::memory_order_acquire) & kControlClosing) != 0;
+  }
+
+  Slot& slot(const Claim& claim) const { return view_.slots[claim.slot]; }
+
+  // Publishes what runs, for cancel(); the caller rereads cancelled() afterwards, before it evaluates.
+  void set_current(const Claim& claim) {
+    bump(record_.assigned);
+    // ORDERING current/cancel: exchange here against the host's cancel store + signal: the daemon's reread, or the
+    // signal handler that runs after this store, sees the request.
+    record_.current.exchange(pack(claim), std::memory_order_acq_rel);
+  }
+  void clear_current() { record_.current.exchange(0, std::memory_order_acq_rel); }
+
+  // True when the host asked to cancel exactly this task.
+  bool cancelled(const Claim& claim) const { return record_.cancel.fetch_or(0, std::memory_order_acq_rel) == pack(claim); }
+
+  // The result fields of the slot are written. False: the claim was doomed or revoked; the result must be
+  // dropped and the process must exit without claiming again.
+  bool complete(const Claim& claim) {
+    std::uint64_t expected = SlotWord::make(SlotState::kClaimed, index_, epoch_, claim.generation).bits();
+    // ORDERING complete/harvest: release publishes the result to the host, who acquires the word.
+    if (!view_.slots[claim.slot].word.compare_exchange_strong(
+            expected, SlotWord::make(SlotState::kDone, index_, epoch_, claim.generation).bits(),
+            std::memory_order_acq_rel, std::memory_order_acquire)) {
+      return false;
+    }
+    bump(record_.completed);
+    // Release: a host that sees the bit sees the word. ORDERING done/gate: before the gate's read-modify-write.
+    view_.done_bits[claim.slot / 64].fetch_or(std::uint64_t{1} << (claim.slot % 64), std::memory_order_release);
+    if (host_gate_.pass(claim.slot)) {
+      wake_host();
+    }
+    return true;
+  }
+
+  void wake_host() {
+    view_.host->futex.fetch_add(1, std::memory_order_release);  // ORDERING host/sleep: pairs with the acquire load before its wait
+    Futex::wake(&view_.host->futex, 1);
+  }
+
+  // A block that a view points into must not be reused: set between CLAIMED and DONE, cleared with the last view.
+  void hold(std::uint32_t block) {
+    // ORDERING hold/free: release; the host acquires the bit after it has acquired DONE, which comes later than this.
+    record_.hold[block / 64].fetch_or(std::uint64_t{1} << (block % 64), std::memory_order_release);
+  }
+  void unhold(std::uint32_t block) {
+    // ORDERING hold/free: release, so that the last read of the block happens before the host reuses it.
+    record_.hold[block / 64].fetch_and(~(std::uint64_t{1} << (block % 64)), std::memory_order_release);
+  }
+
+  DaemonRecord<Atom>& record() const { return record_; }
+  std::uint32_t index() const { return index_; }
+  std::uint32_t epoch() const { return epoch_; }
+  const QueueView<Atom>& view() const { return view_; }
+  bool has_work() { return mailbox_.has_work() || ring_.has_work(); }
+
+  // slot and generation in one word; +1 keeps slot 0 of generation 0 apart from "none".
+  static std::uint64_t pack(const Claim& claim) {
+    return ((std::uint64_t{claim.slot} + 1) << 32) | claim.generation;
+  }
+
+ private:
+  // Statistics with one writer: no locked instruction needed.
+  static void bump(Atom<std::uint64_t>& counter) {
+    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+
+  QueueView<Atom> view_;
+  std::uint32_t index_;
+  std::uint32_t epoch_;
+  DaemonRecord<Atom>& record_;
+  ReadyRing<Atom> ring_;
+  ReadyRing<Atom> mailbox_;
+  Parking<Atom, Futex> parking_;
+  Gate<Atom> host_gate_;
+  Gate<Atom> refill_gate_;
+  bool owes_wake_ = false;
+};
+
+}  // namespace setsuna::runtime

@@ -1,0 +1,77 @@
+// When the host sleeps it says what it waits for, so that most completions cost no wake: "slot k is done", or
+// "n more completions". The gate is one word that both sides read-modify-write.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/layout.hpp"
+
+namespace setsuna::runtime {
+
+// mode:2 (top) | value:62
+class GateWord {
+ public:
+  enum class Mode : std::uint64_t { kClosed = 0, kSlot = 1, kCount = 2 };
+
+  constexpr explicit GateWord(std::uint64_t bits) : bits_(bits) {}
+  static constexpr GateWord closed() { return GateWord(0); }
+  static constexpr GateWord slot(std::uint32_t index) { return make(Mode::kSlot, index); }
+  static constexpr GateWord count(std::uint64_t completions) { return make(Mode::kCount, completions); }
+
+  constexpr Mode mode() const { return static_cast<Mode>(bits_ >> 62); }
+  constexpr std::uint64_t value() const { return bits_ & ((std::uint64_t{1} << 62) - 1); }
+  constexpr std::uint64_t bits() const { return bits_; }
+
+ private:
+  static constexpr GateWord make(Mode mode, std::uint64_t value) {
+    return GateWord((static_cast<std::uint64_t>(mode) << 62) | value);
+  }
+  std::uint64_t bits_;
+};
+
+template <template <class> class Atom>
+class Gate {
+ public:
+  explicit Gate(Atom<std::uint64_t>* word) : word_(word) {}
+
+  // Host. After arming it MUST look once more for what it waits for before it sleeps.
+  // ORDERING done/gate: arming and passing are read-modify-writes of the same word: either the completer sees
+  // the armed gate, or the host's recheck sees the done bit that the completer set before.
+  void arm(GateWord target) { word_->exchange(target.bits(), std::memory_order_acq_rel); }
+  void disarm() { word_->exchange(GateWord::closed().bits(), std::memory_order_acq_rel); }
+
+  // Completer, after setting the done bit of `slot`. True: this completion is the one the host sleeps for; the
+  // gate is closed again and the caller wakes the host.
+  bool pass(std::uint32_t slot) {
+    std::uint64_t bits = word_->fetch_or(0, std::memory_order_acq_rel);  // ORDERING done/gate
+    for (;;) {
+      const GateWord seen(bits);
+      std::uint64_t next = GateWord::closed().bits();
+      if (seen.mode() == GateWord::Mode::kClosed) {
+        return false;
+      }
+      if (seen.mode() == GateWord::Mode::kSlot && seen.value() != slot) {
+        return false;
+      }
+      if (seen.mode() == GateWord::Mode::kCount && seen.value() > 1) {
+        next = GateWord::count(seen.value() - 1).bits();
+      }
+      if (word_->compare_exchange_weak(bits, next, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return next == GateWord::closed().bits();
+      }
+    }
+  }
+
+  // A one-shot flag on the same protocol (the refill gate): True for exactly one caller per arm().
+  bool take() {
+    std::uint64_t bits = word_->fetch_or(0, std::memory_order_acq_rel);
+    return bits != GateWord::closed().bits() &&
+           word_->compare_exchange_strong(bits, GateWord::closed().bits(), std::memory_order_acq_rel,
+                                          std::memory_order_relaxed);
+  }
+
+ private:
+  Atom<std::uint64_t>* word_;
+};
+
+}  // namespace setsuna::runtime

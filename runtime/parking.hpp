@@ -1,0 +1,94 @@
+// Parking with claimed sleepers: an idle bit per daemon and a futex word per daemon. A waker clears one bit
+// (and so owns that wake alone), sets the word, wakes one. As many wake calls as there are sleeps.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include "runtime/queue_view.hpp"
+
+namespace setsuna::runtime {
+
+template <template <class> class Atom, class Futex>
+class Parking {
+ public:
+  explicit Parking(const QueueView<Atom>& view) : view_(view) {}
+
+  // Any side, after publishing work: wakes one parked daemon, if there is one. True if it did.
+  bool wake_one() {
+    for (std::uint32_t w = 0; w < view_.idle_words(); ++w) {
+      // ORDERING publish/park: a read-modify-write on the word that the parking daemon also modifies, so one of the two
+      // comes second and sees the other: either this sees the bit, or that daemon's recheck sees the item.
+      std::uint64_t bits = view_.control->idle[w].fetch_or(0, std::memory_order_acq_rel);
+      while (bits != 0) {
+        const auto bit = static_cast<std::uint32_t>(std::countr_zero(bits));
+        if (try_wake(w * 64 + bit)) {
+          return true;
+        }
+        bits &= bits - 1;
+      }
+    }
+    return false;
+  }
+
+  // Wakes this daemon if it is parked (its mailbox, a stop request).
+  bool wake_daemon(std::uint32_t index) {
+    view_.control->idle[index / 64].fetch_or(0, std::memory_order_acq_rel);  // ORDERING publish/park, as in wake_one
+    return try_wake(index);
+  }
+
+  // After a death: every daemon looks again, since wake tokens die with their holder.
+  void wake_all() {
+    for (std::uint32_t w = 0; w < view_.idle_words(); ++w) {
+      std::uint64_t bits = view_.control->idle[w].fetch_or(0, std::memory_order_acq_rel);
+      for (; bits != 0; bits &= bits - 1) {
+        try_wake(w * 64 + static_cast<std::uint32_t>(std::countr_zero(bits)));
+      }
+    }
+  }
+
+  // Daemon. First half of parking: afterwards the caller MUST look for work once more, then call either
+  // cancel_park() or sleep().
+  void announce(std::uint32_t index) {
+    // Relaxed: ordered before the bit by the release below; a late store of 1 by an old waker only wakes early.
+    view_.daemon(index).futex.store(0, std::memory_order_relaxed);
+    // ORDERING publish/park: see wake_one.
+    view_.control->idle[index / 64].fetch_or(bit_of(index), std::memory_order_acq_rel);
+  }
+
+  // Found work after announcing. True: a waker had already claimed this sleeper; its token must be passed on
+  // (wake_one) after the next claim, or the item it was meant for may wait beside a sleeping daemon.
+  bool cancel_park(std::uint32_t index) {
+    const std::uint64_t before = view_.control->idle[index / 64].fetch_and(~bit_of(index), std::memory_order_acq_rel);
+    return (before & bit_of(index)) == 0;
+  }
+
+  // Sleeps until woken, or until `deadline_ns` (CLOCK_MONOTONIC, 0: none), or a signal. Leaves the bit clear.
+  // True when a waker had claimed this sleeper.
+  bool sleep(std::uint32_t index, std::uint64_t deadline_ns) {
+    Atom<std::uint32_t>& futex = view_.daemon(index).futex;
+    // ORDERING wake/sleep: acquire pairs with the waker's release store of 1.
+    if (futex.load(std::memory_order_acquire) == 0) {
+      Futex::wait_until(&futex, 0, deadline_ns);
+    }
+    return cancel_park(index);
+  }
+
+ private:
+  static std::uint64_t bit_of(std::uint32_t index) { return std::uint64_t{1} << (index % 64); }
+
+  bool try_wake(std::uint32_t index) {
+    const std::uint64_t bit = bit_of(index);
+    if ((view_.control->idle[index / 64].fetch_and(~bit, std::memory_order_acq_rel) & bit) == 0) {
+      return false;  // another waker claimed it, or it found work itself
+    }
+    Atom<std::uint32_t>& futex = view_.daemon(index).futex;
+    futex.store(1, std::memory_order_release);  // ORDERING wake/sleep
+    Futex::wake(&futex, 1);
+    return true;
+  }
+
+  QueueView<Atom> view_;
+};
+
+}  // namespace setsuna::runtime
