@@ -86,8 +86,8 @@ class DaemonPort {
   bool cancelled(const Claim& claim) const { return record_.cancel.fetch_or(0, std::memory_order_acq_rel) == pack(claim); }
 
   // The result fields of the slot are written. False: the claim was doomed or revoked; the result must be
-  // dropped and the process must exit without claiming again.
-  bool complete(const Claim& claim) {
+  // dropped and the process must exit without claiming again. *signal: the caller must signal the reactor.
+  bool complete(const Claim& claim, bool* signal) {
     std::uint64_t expected = SlotWord::make(SlotState::kClaimed, index_, epoch_, claim.generation).bits();
     // ORDERING complete/harvest: release publishes the result to the host, who acquires the word.
     if (!view_.slots[claim.slot].word.compare_exchange_strong(
@@ -98,7 +98,9 @@ class DaemonPort {
     bump(record_.completed);
     // Release: a host that sees the bit sees the word. ORDERING done/gate: before the gate's read-modify-write.
     view_.done_bits[claim.slot / 64].fetch_or(std::uint64_t{1} << (claim.slot % 64), std::memory_order_release);
-    if (host_gate_.pass(claim.slot)) {
+    const GatePass pass = host_gate_.pass(claim.slot);
+    *signal = pass == GatePass::kSignalReactor;
+    if (pass == GatePass::kWakeHost) {
       wake_host();
     }
     return true;

@@ -1,5 +1,6 @@
-// When the host sleeps it says what it waits for, so that most completions cost no wake: "slot k is done", or
-// "n more completions". The gate is one word that both sides read-modify-write.
+// When the host sleeps it says what it waits for, so that most completions cost no wake: "slot k is done",
+// "n more completions", or "any completion, told to the reactor" (when the R thread is not waiting itself but
+// something, say a promise, is to run on completion). The gate is one word that both sides read-modify-write.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +12,13 @@ namespace setsuna::runtime {
 // mode:2 (top) | value:62
 class GateWord {
  public:
-  enum class Mode : std::uint64_t { kClosed = 0, kSlot = 1, kCount = 2 };
+  enum class Mode : std::uint64_t { kClosed = 0, kSlot = 1, kCount = 2, kEvent = 3 };
 
   constexpr explicit GateWord(std::uint64_t bits) : bits_(bits) {}
   static constexpr GateWord closed() { return GateWord(0); }
   static constexpr GateWord slot(std::uint32_t index) { return make(Mode::kSlot, index); }
   static constexpr GateWord count(std::uint64_t completions) { return make(Mode::kCount, completions); }
+  static constexpr GateWord event() { return make(Mode::kEvent, 0); }
 
   constexpr Mode mode() const { return static_cast<Mode>(bits_ >> 62); }
   constexpr std::uint64_t value() const { return bits_ & ((std::uint64_t{1} << 62) - 1); }
@@ -29,6 +31,8 @@ class GateWord {
   std::uint64_t bits_;
 };
 
+enum class GatePass { kNothing, kWakeHost, kSignalReactor };
+
 template <template <class> class Atom>
 class Gate {
  public:
@@ -40,24 +44,27 @@ class Gate {
   void arm(GateWord target) { word_->exchange(target.bits(), std::memory_order_acq_rel); }
   void disarm() { word_->exchange(GateWord::closed().bits(), std::memory_order_acq_rel); }
 
-  // Completer, after setting the done bit of `slot`. True: this completion is the one the host sleeps for; the
-  // gate is closed again and the caller wakes the host.
-  bool pass(std::uint32_t slot) {
+  // Completer, after setting the done bit of `slot`. Not kNothing: this completion is the one the host waits for; the
+  // gate is closed again and the caller wakes the host thread or signals the reactor.
+  GatePass pass(std::uint32_t slot) {
     std::uint64_t bits = word_->fetch_or(0, std::memory_order_acq_rel);  // ORDERING done/gate
     for (;;) {
       const GateWord seen(bits);
       std::uint64_t next = GateWord::closed().bits();
       if (seen.mode() == GateWord::Mode::kClosed) {
-        return false;
+        return GatePass::kNothing;
       }
       if (seen.mode() == GateWord::Mode::kSlot && seen.value() != slot) {
-        return false;
+        return GatePass::kNothing;
       }
       if (seen.mode() == GateWord::Mode::kCount && seen.value() > 1) {
         next = GateWord::count(seen.value() - 1).bits();
       }
       if (word_->compare_exchange_weak(bits, next, std::memory_order_acq_rel, std::memory_order_acquire)) {
-        return next == GateWord::closed().bits();
+        if (next != GateWord::closed().bits()) {
+          return GatePass::kNothing;
+        }
+        return seen.mode() == GateWord::Mode::kEvent ? GatePass::kSignalReactor : GatePass::kWakeHost;
       }
     }
   }
