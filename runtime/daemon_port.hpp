@@ -26,13 +26,16 @@ class DaemonPort {
         host_gate_(&view.control->host_gate),
         refill_gate_(&view.control->refill_gate) {}
 
-  // The daemon's own queue: everywhere(), and all tasks of a profile without dispatcher.
-  std::optional<Claim> claim_mailbox() {
+  // The daemon's own queue: everywhere(), and all tasks of a profile without dispatcher. *refill as in claim_ready().
+  std::optional<Claim> claim_mailbox(bool* refill) {
     std::optional<Claim> claim = mailbox_.claim(index_, epoch_);
     // The wake that brought us here may have been meant for the shared queue: pass it on before a long mailbox task.
     if (claim && (owes_wake_ || ring_.has_work())) {
       owes_wake_ = false;
       parking_.wake_one();
+    }
+    if (claim && mailbox_.depth() <= kMailboxCells / 4) {
+      *refill = refill_gate_.take() || *refill;
     }
     return claim;
   }
@@ -45,7 +48,7 @@ class DaemonPort {
       parking_.wake_one();
     }
     if (claim && ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed)) {
-      *refill = refill_gate_.take();
+      *refill = refill_gate_.take() || *refill;
     }
     return claim;
   }

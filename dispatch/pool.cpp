@@ -1,0 +1,824 @@
+#include "dispatch/pool.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "runtime/assert.hpp"
+
+namespace setsuna::dispatch {
+
+using runtime::kNoBlockId;
+using runtime::kNoSlot;
+using runtime::kReadyQueue;
+
+namespace {
+
+constexpr std::uint32_t kFailedStartsMax = 3;
+
+std::uint8_t* copy_bytes(const std::uint8_t* bytes, std::uint64_t length) {
+  auto* copy = static_cast<std::uint8_t*>(std::malloc(length == 0 ? 1 : length));
+  if (copy == nullptr) {
+    throw std::bad_alloc();
+  }
+  std::memcpy(copy, bytes, length);
+  return copy;
+}
+
+}  // namespace
+
+Pool::Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes)
+    : config_(config), queue_(queue), arena_(arena), processes_(processes), fifos_(1 + config.daemon_max) {
+  for (std::uint32_t b = runtime::kHoldBits; b-- > 0;) {
+    free_blocks_.push_back(static_cast<std::uint16_t>(b));
+  }
+}
+
+Pool::~Pool() {
+  for (std::uint32_t i = 0; i < table_.limit(); ++i) {
+    Task& task = table_[i];
+    if (task.state != TaskState::kVacant && task.where == Task::Where::kHeap) {
+      std::free(task.heap);
+    }
+  }
+}
+
+// --- Submit ------------------------------------------------------------------------------------------------
+
+std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* must_wake, std::uint32_t* wake_queue) {
+  SETSUNA_ASSERT(!closed_ && (spec.in_area || spec.length <= runtime::kInlineArgBytes));
+  const std::uint32_t index = table_.add();
+  Task& task = table_[index];
+  task.state = TaskState::kSpilled;
+  task.kind = spec.kind;
+  task.bytes = spec.length;
+  task.arg_block = spec.block;
+  task.constant = spec.constant;
+  task.retries = spec.retries;
+  task.area_arg = spec.in_area;
+  if (spec.constant != kNoConstant) {
+    constants_.retain(spec.constant);
+  }
+  task.queue = spec.queue;
+  if (!config_.dispatcher && spec.kind != TaskKind::kEverywhere) {
+    task.queue = pick_round_robin();
+  }
+  if (config_.seeded && spec.kind != TaskKind::kEverywhere) {
+    task.has_stream = true;
+    streams_[index] = take_stream();
+  }
+  if (spec.deadline_ns != 0) {
+    task.has_timer = true;
+    serials_[index] = ++serial_;
+    timers_.add({spec.deadline_ns, serial_, index, TimerKind::kTimeout});
+  }
+  if (spec.notify) {
+    set_notify(index);
+  }
+  if (spec.in_area) {
+    task.where = Task::Where::kArea;
+    task.offset = spec.area_offset;
+  } else {
+    // Not copied to the heap when it goes straight into a slot.
+    task.where = Task::Where::kNone;
+    task.heap = const_cast<std::uint8_t*>(spec.bytes);
+  }
+  used_bytes_ += spec.length;
+  ++unfinished_;
+  *must_wake = false;
+  // FIFO: a free slot is not for us while others wait in the spill.
+  if (fifo(task.queue).head == kNoTask && place(index)) {
+    *must_wake = true;
+    *wake_queue = task.queue;
+  } else {
+    if (!spec.in_area) {
+      task.heap = copy_bytes(spec.bytes, spec.length);
+      task.where = Task::Where::kHeap;
+    }
+    append(index);
+    if (queue_.arm_refill()) {
+      refill();  // it ran low between our look and the arming
+    }
+  }
+  if (config_.ephemeral) {
+    spawn_ephemeral();
+  }
+  static_cast<void>(now_ns);
+  return index;
+}
+
+void Pool::append(std::uint32_t index) {
+  Task& task = table_[index];
+  Fifo& list = fifo(task.queue);
+  task.next = kNoTask;
+  task.in_fifo = true;
+  if (list.head == kNoTask) {
+    list.head = index;
+    if (task.queue != kReadyQueue) {
+      waiting_mailboxes_.push_back(task.queue);
+    }
+  } else {
+    table_[list.tail].next = index;
+  }
+  list.tail = index;
+  ++spilled_;
+}
+
+// Spilled -> in a slot of its queue. False: no slot, or its mailbox is full.
+bool Pool::place(std::uint32_t index) {
+  Task& task = table_[index];
+  const std::uint32_t slot = queue_.acquire_slot();
+  if (slot == kNoSlot) {
+    return false;
+  }
+  SlotContent content;
+  content.kind = task.kind;
+  content.arg_bytes = task.bytes;
+  content.arg_block = task.arg_block;
+  if (task.area_arg) {
+    content.arg_offset = task.offset;
+  } else {
+    content.inline_arg = task.heap;
+  }
+  if (task.constant != kNoConstant) {
+    const Constant& constant = constants_[task.constant];
+    content.const_offset = constant.offset;
+    content.const_bytes = constant.bytes;
+    content.const_key = constant.key;
+    content.const_block = constant.block;
+  }
+  content.task = index;
+  if (task.has_stream) {
+    content.flags |= runtime::kTaskHasStream;
+    content.stream = streams_.at(index).data();
+  }
+  std::uint32_t generation = 0;
+  if (!queue_.publish(slot, content, task.queue, &generation)) {
+    queue_.return_unused(slot);
+    return false;
+  }
+  if (slots_.size() <= slot) {
+    slots_.resize(slot + 1);
+  }
+  SlotUse& use = slots_[slot];
+  SETSUNA_ASSERT(!use.used);
+  use = SlotUse{index,          task.constant, task.area_arg ? task.offset : 0,
+                task.bytes,     task.queue,    generation,
+                task.arg_block, task.retries,  true,
+                task.area_arg,  false,         task.kind};
+  if (task.where == Task::Where::kHeap) {
+    std::free(task.heap);
+  }
+  if (task.has_stream) {
+    streams_.erase(index);
+    task.has_stream = false;
+  }
+  task.where = Task::Where::kNone;
+  task.heap = nullptr;
+  task.slot = slot;
+  task.slot_generation = generation;
+  task.state = TaskState::kPlaced;
+  return true;
+}
+
+// --- Spill -------------------------------------------------------------------------------------------------
+
+void Pool::pop_front(Fifo& list) {
+  Task& task = table_[list.head];
+  task.in_fifo = false;
+  list.head = task.next;
+  if (list.head == kNoTask) {
+    list.tail = kNoTask;
+  }
+  --spilled_;
+}
+
+void Pool::refill_queue(Fifo& list) {
+  while (list.head != kNoTask) {
+    const std::uint32_t index = list.head;
+    Task& task = table_[index];
+    if (task.state == TaskState::kSpilled) {
+      const std::uint32_t queue = task.queue;
+      if (!place(index)) {
+        return;
+      }
+      pop_front(list);
+      queue_.wake_for(queue);
+      continue;
+    }
+    pop_front(list);  // a tombstone: cancelled while it waited
+    if (task.dropped) {
+      table_.remove(index);
+    }
+  }
+}
+
+void Pool::refill() {
+  do {
+    refill_queue(fifos_[0]);
+    std::size_t kept = 0;
+    for (std::uint32_t daemon : waiting_mailboxes_) {
+      refill_queue(fifo(daemon));
+      if (fifo(daemon).head != kNoTask) {
+        waiting_mailboxes_[kept++] = daemon;
+      }
+    }
+    waiting_mailboxes_.resize(kept);
+    // Armed only while something waits; low already and something to harvest: go round again.
+  } while (spilled_ > 0 && queue_.arm_refill() && queue_.harvest(*this) > 0);
+}
+
+std::uint32_t Pool::progress() {
+  resolved_count_ = 0;
+  queue_.harvest(*this);
+  if (spilled_ > 0) {
+    refill();
+  }
+  if (!held_blocks_.empty()) {
+    sweep_blocks();
+  }
+  return resolved_count_;
+}
+
+// --- Results -----------------------------------------------------------------------------------------------
+
+void Pool::store_result(Task& task, const SlotResult& result) {
+  task.status = result.status;
+  task.bytes = result.bytes;
+  if (result.inline_bytes == nullptr) {
+    task.where = Task::Where::kArea;
+    task.offset = result.offset;
+    live_results_.insert(result.offset);
+  } else if (result.bytes <= kSmallBytes) {
+    task.where = Task::Where::kSmall;
+    std::memcpy(task.small, result.inline_bytes, result.bytes);
+  } else {
+    task.heap = copy_bytes(result.inline_bytes, result.bytes);
+    task.where = Task::Where::kHeap;
+  }
+}
+
+void Pool::discard_result(const SlotResult& result) {
+  if (result.inline_bytes == nullptr) {
+    arena_.release(result.offset);
+  }
+}
+
+void Pool::on_done(std::uint32_t slot, const SlotResult& result) {
+  SlotUse& use = slots_[slot];
+  SETSUNA_ASSERT(use.used);
+  if (use.task == kNoTask) {
+    discard_result(result);  // abandoned, or a replay
+  } else {
+    Task& task = table_[use.task];
+    SETSUNA_ASSERT(task.state == TaskState::kPlaced && task.slot == slot);
+    ++completed_;
+    store_result(task, result);
+    resolved_now(task, use.task);
+  }
+  free_slot_use(slot);
+}
+
+void Pool::resolved_now(Task& task, std::uint32_t index) {
+  SETSUNA_ASSERT(task.state != TaskState::kResolved && unfinished_ > 0);
+  task.state = TaskState::kResolved;
+  task.slot = kNoSlot;
+  --unfinished_;
+  ++resolved_count_;
+  if (task.has_timer) {
+    serials_.erase(index);  // the timer's entry is stale from now on
+    task.has_timer = false;
+  }
+  if (task.notify) {
+    task.notify = false;
+    --notify_pending_;
+    notifications_.push_back(index);
+  }
+  if (task.dropped && !task.in_fifo) {
+    task.dropped = false;
+    drop(index);
+  }
+}
+
+void Pool::free_slot_use(std::uint32_t slot) {
+  SlotUse& use = slots_[slot];
+  if (use.in_area) {
+    retire_block(use.area_offset, use.block);
+  }
+  if (use.constant != kNoConstant) {
+    release_constant(use.constant);
+  }
+  used_bytes_ -= use.bytes;
+  use = SlotUse();
+}
+
+// Arguments of a task that never reached a slot.
+void Pool::free_arguments(Task& task) {
+  if (task.where == Task::Where::kHeap) {
+    std::free(task.heap);
+  } else if (task.where == Task::Where::kArea) {
+    retire_block(task.offset, task.arg_block);
+  }
+  task.where = Task::Where::kNone;
+  task.heap = nullptr;
+  if (task.constant != kNoConstant) {
+    release_constant(task.constant);
+  }
+  used_bytes_ -= task.bytes;
+  task.bytes = 0;
+}
+
+void Pool::resolve_error(std::uint32_t index, ErrorCode code) {
+  Task& task = table_[index];
+  if (task.has_stream) {
+    streams_.erase(index);
+    task.has_stream = false;
+  }
+  task.error = code;
+  task.where = Task::Where::kNone;
+  task.bytes = 0;
+  resolved_now(task, index);
+}
+
+void Pool::resolve_death(std::uint32_t index, const DeathNote& note) {
+  Task& task = table_[index];
+  task.death = note;
+  task.error = ErrorCode::kReset;
+  task.where = Task::Where::kNone;
+  task.bytes = 0;
+  resolved_now(task, index);
+}
+
+std::vector<std::uint32_t> Pool::take_notifications() {
+  std::vector<std::uint32_t> taken;
+  taken.swap(notifications_);
+  return taken;
+}
+
+void Pool::detach_result(std::uint32_t index) {
+  Task& task = table_[index];
+  SETSUNA_ASSERT(task.state == TaskState::kResolved && task.where == Task::Where::kArea);
+  task.where = Task::Where::kNone;
+}
+
+void Pool::release_result(std::uint64_t offset) {
+  live_results_.erase(offset);
+  arena_.release(offset);
+}
+
+void Pool::drop(std::uint32_t index) {
+  Task& task = table_[index];
+  SETSUNA_ASSERT(task.state != TaskState::kVacant && !task.dropped);
+  if (task.state != TaskState::kResolved || task.in_fifo) {
+    task.dropped = true;  // it still runs (for its side effects); the entry goes when it resolves
+    if (task.state != TaskState::kResolved) {
+      return;
+    }
+  }
+  if (task.where == Task::Where::kHeap) {
+    std::free(task.heap);
+  } else if (task.where == Task::Where::kArea) {
+    release_result(task.offset);
+  }
+  task.where = Task::Where::kNone;
+  if (!task.in_fifo) {
+    table_.remove(index);
+  }
+}
+
+GateWord Pool::gate_for(std::uint32_t index) const {
+  if (index != kNoTask && table_[index].state == TaskState::kPlaced) {
+    return GateWord::slot(table_[index].slot);
+  }
+  constexpr std::uint64_t kBatch = 256;
+  return GateWord::count(std::clamp<std::uint64_t>(unfinished_, 1, kBatch));
+}
+
+// --- Cancel and time ---------------------------------------------------------------------------------------
+
+bool Pool::cancel(std::uint32_t index, ErrorCode code, std::uint64_t now_ns) {
+  Task& task = table_[index];
+  if (task.state == TaskState::kPlaced) {
+    // What has been done is done: a result that only waits to be harvested wins.
+    queue_.harvest(*this);
+  }
+  if (task.state == TaskState::kResolved || task.state == TaskState::kVacant) {
+    return false;
+  }
+  if (task.state == TaskState::kSpilled) {
+    free_arguments(task);
+  } else if (queue_.cancel_ready(task.slot, task.slot_generation)) {
+    free_slot_use(task.slot);
+  } else {
+    abandon(index, now_ns);
+  }
+  resolve_error(index, code);
+  if (spilled_ > 0) {
+    refill();
+  }
+  return true;
+}
+
+// It runs: resolve for the user now, keep the slot until DONE or death, interrupt the daemon, kill it if that has no effect.
+void Pool::abandon(std::uint32_t index, std::uint64_t now_ns) {
+  const Task& task = table_[index];
+  SlotUse& use = slots_[task.slot];
+  use.task = kNoTask;
+  const std::uint32_t slot = task.slot;
+  const std::uint32_t generation = task.slot_generation;
+  if (config_.ephemeral) {
+    const std::uint32_t owner = queue_.owner_of(slot, generation);
+    if (owner != kNoSlot && queue_.doom(slot, generation)) {
+      daemons_[owner].killed_by_us = true;
+      processes_.kill(owner);
+    }
+    return;
+  }
+  const std::uint32_t daemon = queue_.request_cancel(slot, generation);
+  if (daemon != kNoSlot) {
+    processes_.interrupt(daemon);
+    timers_.add({now_ns + config_.cancel_grace_ns, generation, slot, TimerKind::kDoom});
+  }
+}
+
+void Pool::on_time(std::uint64_t now_ns) {
+  Timer timer{};
+  while (timers_.pop_due(now_ns, &timer)) {
+    if (timer.kind == TimerKind::kTimeout) {
+      auto serial = serials_.find(timer.index);
+      if (serial != serials_.end() && serial->second == timer.serial) {
+        cancel(timer.index, ErrorCode::kTimedOut, now_ns);
+      }
+      continue;
+    }
+    const SlotUse& use = slots_[timer.index];
+    const auto generation = static_cast<std::uint32_t>(timer.serial);
+    if (!use.used || use.task != kNoTask || use.generation != generation) {
+      continue;
+    }
+    const std::uint32_t owner = queue_.owner_of(timer.index, generation);
+    if (owner != kNoSlot && queue_.doom(timer.index, generation)) {
+      daemons_[owner].killed_by_us = true;
+      processes_.kill(owner);
+    }
+  }
+}
+
+// --- Shared blocks -----------------------------------------------------------------------------------------
+
+std::uint16_t Pool::new_block_id() {
+  if (free_blocks_.empty()) {
+    sweep_blocks();
+  }
+  if (free_blocks_.empty()) {
+    return kNoBlockId;  // daemons then copy instead of making views
+  }
+  const std::uint16_t block = free_blocks_.back();
+  free_blocks_.pop_back();
+  return block;
+}
+
+void Pool::retire_block(std::uint64_t offset, std::uint16_t block) {
+  if (block != kNoBlockId && arena_.held(block)) {
+    held_blocks_.push_back({offset, block});
+    return;
+  }
+  arena_.release(offset);
+  if (block != kNoBlockId) {
+    free_blocks_.push_back(block);
+  }
+}
+
+void Pool::sweep_blocks() {
+  std::size_t kept = 0;
+  for (const HeldBlock& held : held_blocks_) {
+    if (arena_.held(held.block)) {
+      held_blocks_[kept++] = held;
+    } else {
+      arena_.release(held.offset);
+      free_blocks_.push_back(held.block);
+    }
+  }
+  held_blocks_.resize(kept);
+}
+
+void Pool::release_constant(std::uint32_t constant) {
+  if (constants_.release(constant)) {
+    const Constant gone = constants_[constant];
+    constants_.forget(constant);
+    retire_block(gone.offset, gone.block);
+  }
+}
+
+// --- everywhere() ------------------------------------------------------------------------------------------
+
+void Pool::log_everywhere(const std::uint8_t* bytes, std::uint64_t length) {
+  const auto* prefix = reinterpret_cast<const std::uint8_t*>(&length);
+  log_.insert(log_.end(), prefix, prefix + sizeof(length));
+  log_.insert(log_.end(), bytes, bytes + length);
+}
+
+// The whole log as one task at the front of a new daemon's mailbox.
+bool Pool::replay_to(std::uint32_t index) {
+  if (log_.empty()) {
+    return true;
+  }
+  SlotContent content;
+  content.kind = TaskKind::kReplay;
+  content.arg_bytes = log_.size();
+  bool in_area = false;
+  if (log_.size() <= runtime::kInlineArgBytes) {
+    content.inline_arg = log_.data();
+  } else {
+    if (store_ == nullptr || !store_(store_context_, log_.data(), log_.size(), &content.arg_offset)) {
+      return false;
+    }
+    in_area = true;
+  }
+  content.task = kNoTask;
+  const std::uint32_t slot = queue_.acquire_slot();
+  std::uint32_t generation = 0;
+  if (slot == kNoSlot || !queue_.publish(slot, content, index, &generation)) {
+    if (slot != kNoSlot) {
+      queue_.return_unused(slot);
+    }
+    if (in_area) {
+      arena_.release(content.arg_offset);
+    }
+    return false;
+  }
+  if (slots_.size() <= slot) {
+    slots_.resize(slot + 1);
+  }
+  slots_[slot] = SlotUse{kNoTask, kNoConstant, content.arg_offset, 0,       index,
+                         generation, kNoBlockId, 0,                true,    in_area,
+                         true,    TaskKind::kReplay};
+  return true;
+}
+
+// --- Daemons -----------------------------------------------------------------------------------------------
+
+std::uint32_t Pool::add_daemon(bool external, std::uint32_t* epoch) {
+  std::uint32_t index = 0;
+  while (index < daemons_.size() && daemons_[index].state != DaemonInfo::State::kVacant &&
+         daemons_[index].state != DaemonInfo::State::kDead) {
+    ++index;
+  }
+  if (index >= config_.daemon_max) {
+    return kNoSlot;
+  }
+  if (index == daemons_.size()) {
+    daemons_.emplace_back();
+  }
+  DaemonInfo& info = daemons_[index];
+  info.epoch = queue_.admit(index);
+  info.state = DaemonInfo::State::kStarting;
+  info.pid = 0;
+  info.forked_by_us = !external;
+  info.killed_by_us = false;
+  *epoch = info.epoch;
+  replay_to(index);
+  if (!external) {
+    processes_.spawn(index, info.epoch);
+  }
+  return index;
+}
+
+void Pool::on_forked(std::uint32_t index, std::uint32_t epoch, std::int32_t pid) {
+  DaemonInfo& info = daemons_[index];
+  if (info.epoch == epoch) {
+    info.pid = pid;
+  }
+}
+
+void Pool::on_online(std::uint32_t index, std::uint32_t epoch) {
+  DaemonInfo& info = daemons_[index];
+  if (info.epoch != epoch || info.state != DaemonInfo::State::kStarting) {
+    return;
+  }
+  info.state = DaemonInfo::State::kLive;
+  info.failed_starts = 0;
+  ++info.instance;
+  ++cumulative_;
+}
+
+bool Pool::on_orphan(std::uint32_t slot, runtime::SlotState state) {
+  SlotUse& use = slots_[slot];
+  SETSUNA_ASSERT(use.used);
+  const bool doomed = state == runtime::SlotState::kDoomed;
+  if (use.task != kNoTask && !doomed && use.retries > 0 && use.kind != TaskKind::kEverywhere) {
+    --use.retries;
+    Task& task = table_[use.task];
+    const std::uint32_t queue = config_.dispatcher ? kReadyQueue : pick_round_robin();
+    std::uint32_t generation = 0;
+    if (queue_.requeue(slot, queue, &generation)) {
+      use.queue = queue;
+      use.generation = generation;
+      task.slot_generation = generation;
+      task.queue = queue;
+      --task.retries;
+      return true;
+    }
+  }
+  if (use.task != kNoTask) {
+    resolve_death(use.task, dying_);
+  }
+  free_slot_use(slot);
+  return false;
+}
+
+void Pool::on_dead(std::uint32_t index, std::uint32_t epoch, const DeathNote& note, bool leaving) {
+  DaemonInfo& info = daemons_[index];
+  if (info.epoch != epoch || info.state == DaemonInfo::State::kDead || info.state == DaemonInfo::State::kVacant) {
+    return;
+  }
+  const bool started = info.state != DaemonInfo::State::kStarting;
+  info.state = DaemonInfo::State::kDead;
+  info.pid = 0;
+  dying_ = note;
+  queue_.reap(index, epoch, *this);
+  queue_.harvest(*this);  // its finished tasks, before its extents change hands
+  std::vector<std::uint64_t> live(live_results_.begin(), live_results_.end());
+  std::sort(live.begin(), live.end());
+  arena_.reap(index, epoch, live.data(), live.size());
+  if (!leaving) {
+    info.failed_starts = started ? 0 : info.failed_starts + 1;
+  }
+  if (closed_) {
+    return;
+  }
+  if (config_.ephemeral) {
+    fail_queue_of(index, note);
+    spawn_ephemeral();
+  } else if (!leaving && info.forked_by_us && config_.respawn && info.failed_starts < kFailedStartsMax) {
+    fail_queue_of(index, note);
+    respawn(index);
+  } else {
+    fail_queue_of(index, note);
+    give_up_if_hopeless();
+  }
+  if (spilled_ > 0) {
+    refill();
+  }
+}
+
+// Tasks that waited in the host for this daemon's mailbox.
+void Pool::fail_queue_of(std::uint32_t index, const DeathNote& note) {
+  Fifo& list = fifo(index);
+  while (list.head != kNoTask) {
+    const std::uint32_t waiting = list.head;
+    pop_front(list);
+    Task& task = table_[waiting];
+    if (task.state != TaskState::kSpilled) {
+      if (task.dropped) {
+        table_.remove(waiting);
+      }
+      continue;
+    }
+    if (task.retries > 0 && task.kind != TaskKind::kEverywhere) {
+      --task.retries;
+      task.queue = pick_round_robin();
+      append(waiting);
+      continue;
+    }
+    if (task.has_stream) {
+      streams_.erase(waiting);
+      task.has_stream = false;
+    }
+    free_arguments(task);
+    resolve_death(waiting, note);
+  }
+  std::erase(waiting_mailboxes_, index);
+}
+
+void Pool::respawn(std::uint32_t index) {
+  DaemonInfo& info = daemons_[index];
+  info.epoch = queue_.admit(index);
+  info.state = DaemonInfo::State::kStarting;
+  info.killed_by_us = false;
+  replay_to(index);
+  processes_.spawn(index, info.epoch);
+}
+
+// Daemons that cannot even start: their tasks must not wait for ever.
+void Pool::give_up_if_hopeless() {
+  const bool hopeless = std::any_of(daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) {
+                          return info.failed_starts >= kFailedStartsMax;
+                        }) && alive() == 0;
+  if (!hopeless) {
+    return;
+  }
+  gave_up_ = true;
+  for (std::uint32_t i = 0; i < table_.limit(); ++i) {
+    Task& task = table_[i];
+    if (task.state == TaskState::kSpilled) {
+      free_arguments(task);
+      resolve_death(i, dying_);
+    } else if (task.state == TaskState::kPlaced && queue_.cancel_ready(task.slot, task.slot_generation)) {
+      free_slot_use(task.slot);
+      resolve_death(i, dying_);
+    }
+  }
+}
+
+std::uint32_t Pool::pick_round_robin() {
+  for (std::size_t step = 0; step < daemons_.size(); ++step) {
+    const auto index = static_cast<std::uint32_t>((next_daemon_ + step) % daemons_.size());
+    const DaemonInfo::State state = daemons_[index].state;
+    if (state == DaemonInfo::State::kStarting || state == DaemonInfo::State::kLive) {
+      next_daemon_ = index + 1;
+      return index;
+    }
+  }
+  return kReadyQueue;  // nobody yet: the first to come takes it
+}
+
+void Pool::spawn_ephemeral() {
+  std::uint32_t epoch = 0;
+  while (!gave_up_ && alive() < std::min<std::uint64_t>(config_.ephemeral_max, unfinished_)) {
+    if (add_daemon(false, &epoch) == kNoSlot) {
+      return;
+    }
+  }
+}
+
+std::uint32_t Pool::online() const {
+  return static_cast<std::uint32_t>(std::count_if(daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) {
+    return info.state == DaemonInfo::State::kLive;
+  }));
+}
+
+std::uint32_t Pool::alive() const {
+  return static_cast<std::uint32_t>(std::count_if(daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) {
+    return info.state == DaemonInfo::State::kLive || info.state == DaemonInfo::State::kStarting;
+  }));
+}
+
+// --- End ---------------------------------------------------------------------------------------------------
+
+void Pool::reset() {
+  queue_.harvest(*this);
+  closed_ = true;
+  for (std::uint32_t i = 0; i < table_.limit(); ++i) {
+    Task& task = table_[i];
+    if (task.state == TaskState::kSpilled) {
+      free_arguments(task);
+      resolve_error(i, ErrorCode::kClosed);
+    } else if (task.state == TaskState::kPlaced) {
+      if (queue_.cancel_ready(task.slot, task.slot_generation)) {
+        free_slot_use(task.slot);
+      } else {
+        slots_[task.slot].task = kNoTask;
+      }
+      resolve_error(i, ErrorCode::kClosed);
+    }
+  }
+  for (Fifo& list : fifos_) {
+    while (list.head != kNoTask) {
+      const std::uint32_t index = list.head;
+      pop_front(list);
+      if (table_[index].dropped) {
+        table_.remove(index);
+      }
+    }
+  }
+  waiting_mailboxes_.clear();
+  log_.clear();
+  queue_.close();
+}
+
+StreamState Pool::take_stream() {
+  config_.stream = next_stream(config_.stream);
+  return config_.stream;
+}
+
+Counts Pool::counts(std::uint64_t executing) const {
+  Counts counts;
+  counts.executing = std::min(executing, unfinished_);
+  counts.awaiting = unfinished_ - counts.executing;
+  counts.completed = completed_;
+  counts.cumulative = cumulative_;
+  counts.connections = online();
+  return counts;
+}
+
+void Pool::sanity_check() const {
+  std::uint64_t unfinished = 0;
+  std::uint64_t fifo_count = 0;
+  for (std::uint32_t i = 0; i < table_.limit(); ++i) {
+    const Task& task = table_[i];
+    unfinished += task.state == TaskState::kSpilled || task.state == TaskState::kPlaced ? 1 : 0;
+    fifo_count += task.in_fifo ? 1 : 0;
+    if (task.state == TaskState::kPlaced) {
+      SETSUNA_ASSERT(slots_[task.slot].used && slots_[task.slot].task == i);
+      SETSUNA_ASSERT(slots_[task.slot].generation == task.slot_generation);
+    }
+  }
+  SETSUNA_ASSERT(unfinished == unfinished_ && fifo_count == spilled_);
+  for (const SlotUse& use : slots_) {
+    SETSUNA_ASSERT(!use.used || use.task == kNoTask || table_[use.task].state == TaskState::kPlaced);
+  }
+}
+
+}  // namespace setsuna::dispatch

@@ -1,0 +1,230 @@
+// A compute profile's scheduler: tasks, the spill behind the slots, cancel, timeouts, retry, memory budget, daemons and
+// their deaths. Pure: it acts through the ports and is told the time. Not thread-safe: the host serialises all calls
+// with its mutex (R thread and reactor thread both drive it).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "dispatch/constants.hpp"
+#include "dispatch/ports.hpp"
+#include "dispatch/rng_stream.hpp"
+#include "dispatch/task_table.hpp"
+#include "dispatch/timers.hpp"
+
+namespace setsuna::dispatch {
+
+struct PoolConfig {
+  bool dispatcher = true;             // false: round robin over mailboxes
+  bool ephemeral = false;             // a fresh process for each task (no daemons set)
+  bool respawn = true;                // replace local daemons that die
+  bool seeded = false;                // a stream per task, in order of submission
+  StreamState stream{};               // state before the first stream
+  std::uint64_t budget_bytes = ~0ULL;  // of unfinished argument bytes
+  std::uint64_t cancel_grace_ns = 2'000'000'000;  // a cancelled task that runs on: its daemon is killed after this
+  std::uint32_t daemon_max = runtime::kMaxDaemons;
+  std::uint32_t ephemeral_max = 128;  // fresh processes at a time; further tasks wait their turn
+};
+
+struct SubmitSpec {
+  TaskKind kind = TaskKind::kEval;
+  const std::uint8_t* bytes = nullptr;  // copied; at most runtime::kInlineArgBytes. Or:
+  std::uint64_t area_offset = 0;        // a block of the data area, now owned by the pool
+  bool in_area = false;
+  std::uint64_t length = 0;
+  std::uint16_t block = runtime::kNoBlockId;
+  std::uint32_t constant = kNoConstant;  // the pool takes a reference of its own
+  std::uint64_t deadline_ns = 0;         // 0: none
+  std::uint8_t retries = 0;
+  std::uint32_t queue = runtime::kReadyQueue;  // a daemon index for everywhere()
+  bool notify = false;
+};
+
+struct DaemonInfo {
+  enum class State : std::uint8_t { kVacant, kStarting, kLive, kLeaving, kDead } state = State::kVacant;
+  std::uint32_t epoch = 0;
+  std::int32_t pid = 0;
+  std::uint32_t instance = 0;         // incarnations that came online at this index
+  std::uint32_t failed_starts = 0;    // in a row
+  bool forked_by_us = true;           // false: joined from outside (an Rscript that dialled in)
+  bool killed_by_us = false;
+};
+
+struct Counts {
+  std::uint64_t awaiting = 0, executing = 0, completed = 0, cumulative = 0;
+  std::uint32_t connections = 0;
+};
+
+class Pool final : private HarvestSink, private ReapSink {
+ public:
+  Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  // --- Tasks -----------------------------------------------------------------------------------------------
+  // Would `bytes` more argument bytes fit the budget? One payload is always admitted to an empty queue.
+  bool admits(std::uint64_t bytes) const { return unfinished_ == 0 || used_bytes_ + bytes <= config_.budget_bytes; }
+
+  // The task's index. *wake: the queue to wake once the mutex is released, valid if *woken_queue is set.
+  std::uint32_t submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* must_wake, std::uint32_t* wake_queue);
+
+  // Harvests what is done and refills slots from the spill. Returns how many tasks resolved.
+  std::uint32_t progress();
+
+  bool resolved(std::uint32_t index) const { return table_[index].state == TaskState::kResolved; }
+  const Task& task(std::uint32_t index) const { return table_[index]; }
+  // True: it was unresolved and has now resolved to `code`.
+  bool cancel(std::uint32_t index, ErrorCode code, std::uint64_t now_ns);
+  // No handle refers to it any more. A result still in the data area is released.
+  void drop(std::uint32_t index);
+  // The caller takes over the result block of a resolved task: drop() will not release it; release_result() will.
+  void detach_result(std::uint32_t index);
+  void release_result(std::uint64_t offset);
+  void set_notify(std::uint32_t index) { table_[index].notify = true; ++notify_pending_; }
+  // Tasks with set_notify() that have resolved since the last call.
+  std::vector<std::uint32_t> take_notifications();
+  std::uint32_t notify_pending() const { return notify_pending_; }
+  std::uint64_t unfinished() const { return unfinished_; }
+
+  // What the host thread should sleep on while it waits for this task (or, with kNoTask, for anything).
+  GateWord gate_for(std::uint32_t index) const;
+
+  // --- Shared blocks ---------------------------------------------------------------------------------------
+  std::uint16_t new_block_id();
+  // A block that nobody in the host refers to any more: freed now, or when the last daemon lets go of it.
+  void retire_block(std::uint64_t offset, std::uint16_t block);
+  void sweep_blocks();
+  std::uint32_t add_constant(const Constant& constant) { return constants_.add(constant); }
+  std::uint32_t find_constant(const std::uint64_t hash[2], std::uint64_t bytes) const {
+    return constants_.find(hash, bytes);
+  }
+  void retain_constant(std::uint32_t constant) { constants_.retain(constant); }
+  void release_constant(std::uint32_t constant);
+
+  // --- everywhere() ----------------------------------------------------------------------------------------
+  // Appends to the log that late daemons replay. Framing: u64 length, bytes (see evaluator).
+  void log_everywhere(const std::uint8_t* bytes, std::uint64_t length);
+  const std::vector<std::uint8_t>& everywhere_log() const { return log_; }
+  // How the pool places a log that is too long for a slot: the caller's hook copies it to the data area.
+  using StoreBytes = bool (*)(void* context, const std::uint8_t* bytes, std::uint64_t length, std::uint64_t* offset);
+  void set_store(StoreBytes store, void* context) {
+    store_ = store;
+    store_context_ = context;
+  }
+
+  // --- Daemons ---------------------------------------------------------------------------------------------
+  // Reserves an index, prepares its mailbox and asks for the process (unless it joined by itself: external).
+  // runtime::kNoSlot when the pool is full.
+  std::uint32_t add_daemon(bool external, std::uint32_t* epoch);
+  void on_forked(std::uint32_t index, std::uint32_t epoch, std::int32_t pid);
+  void on_online(std::uint32_t index, std::uint32_t epoch);
+  // It is surely gone (and its stores with it). `leaving`: it said so itself before (maxtasks, idletime, ...).
+  void on_dead(std::uint32_t index, std::uint32_t epoch, const DeathNote& note, bool leaving);
+  const std::vector<DaemonInfo>& daemons() const { return daemons_; }
+  std::uint32_t online() const;
+  std::uint32_t alive() const;  // starting or live
+  bool gave_up() const { return gave_up_; }
+
+  // --- Time and end ----------------------------------------------------------------------------------------
+  std::uint64_t next_deadline_ns() const { return timers_.next_ns(); }
+  void on_time(std::uint64_t now_ns);
+  // Every unresolved task resolves to kClosed; daemons are told to leave. No submit() afterwards.
+  void reset();
+  bool closed() const { return closed_; }
+  Counts counts(std::uint64_t executing) const;
+  std::uint64_t used_bytes() const { return used_bytes_; }
+  const StreamState& stream() const { return config_.stream; }
+  StreamState take_stream();
+  const PoolConfig& config() const { return config_; }
+  std::uint32_t handles() const { return table_.count(); }
+
+  // For tests: aborts on a broken invariant.
+  void sanity_check() const;
+
+ private:
+  struct Fifo {
+    std::uint32_t head = kNoTask, tail = kNoTask;
+  };
+  // Who stands in a slot: outlives the task when the task was cancelled while it ran.
+  struct SlotUse {
+    std::uint32_t task = kNoTask;  // kNoTask: abandoned (or free)
+    std::uint32_t constant = kNoConstant;
+    std::uint64_t area_offset = 0;
+    std::uint64_t bytes = 0;
+    std::uint32_t queue = runtime::kReadyQueue;
+    std::uint32_t generation = 0;
+    std::uint16_t block = runtime::kNoBlockId;
+    std::uint8_t retries = 0;
+    bool used = false;
+    bool in_area = false;
+    bool internal = false;  // a replay: no task belongs to it
+    TaskKind kind = TaskKind::kEval;
+  };
+  struct HeldBlock {
+    std::uint64_t offset;
+    std::uint16_t block;
+  };
+
+  void on_done(std::uint32_t slot, const SlotResult& result) override;
+  bool on_orphan(std::uint32_t slot, runtime::SlotState state) override;
+
+  Fifo& fifo(std::uint32_t queue) { return fifos_[queue == runtime::kReadyQueue ? 0 : queue + 1]; }
+  void append(std::uint32_t index);
+  bool place(std::uint32_t index);
+  void refill();
+  void refill_queue(Fifo& fifo);
+  void pop_front(Fifo& fifo);
+  void resolve_error(std::uint32_t index, ErrorCode code);
+  void resolve_death(std::uint32_t index, const DeathNote& note);
+  void resolved_now(Task& task, std::uint32_t index);
+  void store_result(Task& task, const SlotResult& result);
+  void free_arguments(Task& task);
+  void free_slot_use(std::uint32_t slot);
+  void abandon(std::uint32_t index, std::uint64_t now_ns);
+  void discard_result(const SlotResult& result);
+  std::uint32_t pick_round_robin();
+  bool replay_to(std::uint32_t index);
+  void respawn(std::uint32_t index);
+  void fail_queue_of(std::uint32_t index, const DeathNote& note);
+  void spawn_ephemeral();
+  void give_up_if_hopeless();
+
+  PoolConfig config_;
+  QueuePort& queue_;
+  ArenaPort& arena_;
+  ProcessPort& processes_;
+  TaskTable table_;
+  Timers timers_;
+  Constants constants_;
+  std::vector<Fifo> fifos_;      // 0: shared; 1 + i: daemon i
+  std::vector<std::uint32_t> waiting_mailboxes_;  // daemons with a non-empty FIFO
+  std::vector<SlotUse> slots_;   // grows with the highest slot used
+  std::vector<DaemonInfo> daemons_;
+  std::vector<std::uint16_t> free_blocks_;
+  std::vector<HeldBlock> held_blocks_;
+  std::unordered_map<std::uint32_t, StreamState> streams_;      // of unplaced tasks in a seeded pool
+  std::unordered_map<std::uint32_t, std::uint64_t> serials_;    // of tasks with a timer
+  std::unordered_set<std::uint64_t> live_results_;              // result blocks that tasks or views still need
+  std::vector<std::uint32_t> notifications_;
+  std::vector<std::uint8_t> log_;
+  StoreBytes store_ = nullptr;
+  void* store_context_ = nullptr;
+  DeathNote dying_;              // during on_dead()
+  std::uint64_t used_bytes_ = 0;
+  std::uint64_t spilled_ = 0;
+  std::uint64_t unfinished_ = 0;
+  std::uint64_t completed_ = 0;
+  std::uint64_t serial_ = 0;
+  std::uint32_t notify_pending_ = 0;
+  std::uint32_t next_daemon_ = 0;
+  std::uint32_t cumulative_ = 0;
+  std::uint32_t resolved_count_ = 0;  // during progress()
+  bool closed_ = false;
+  bool gave_up_ = false;
+};
+
+}  // namespace setsuna::dispatch

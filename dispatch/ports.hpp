@@ -1,0 +1,104 @@
+// What dispatch acts through. It makes no system call itself: production plugs in the shared segment, the arena
+// and the processes; tests plug in fakes and drive every transition.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/gate.hpp"
+#include "runtime/layout.hpp"
+#include "runtime/slot_word.hpp"
+
+namespace setsuna::dispatch {
+
+using runtime::GateWord;
+using runtime::SlotWord;
+using runtime::TaskKind;
+
+// What the host writes into a slot before it is published. Bytes are either inline (`inline_arg`, at most
+// runtime::kInlineArgBytes) or in the data area at `arg_offset`.
+struct SlotContent {
+  TaskKind kind = TaskKind::kEval;
+  std::uint32_t flags = 0;
+  const std::uint8_t* inline_arg = nullptr;
+  std::uint64_t arg_offset = 0;
+  std::uint64_t arg_bytes = 0;
+  std::uint16_t arg_block = runtime::kNoBlockId;
+  std::uint64_t const_offset = 0;
+  std::uint64_t const_bytes = 0;
+  std::uint64_t const_key = 0;
+  std::uint16_t const_block = runtime::kNoBlockId;
+  std::uint64_t task = 0;
+  const std::int32_t* stream = nullptr;  // 6 integers, or null
+};
+
+// A result as it stands in a DONE slot; `inline_bytes` is valid only during the call.
+struct SlotResult {
+  runtime::ResultStatus status = runtime::ResultStatus::kValue;
+  const std::uint8_t* inline_bytes = nullptr;  // null: in the data area at `offset`
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+class HarvestSink {
+ public:
+  virtual void on_done(std::uint32_t slot, const SlotResult& result) = 0;
+
+ protected:
+  ~HarvestSink() = default;
+};
+
+class ReapSink {
+ public:
+  // Return true after requeue() (the task runs again), false to give the slot up.
+  virtual bool on_orphan(std::uint32_t slot, runtime::SlotState state) = 0;
+
+ protected:
+  ~ReapSink() = default;
+};
+
+// The queue of one segment. `queue` is runtime::kReadyQueue or a daemon index (its mailbox).
+class QueuePort {
+ public:
+  virtual ~QueuePort() = default;
+  virtual std::uint32_t acquire_slot() = 0;  // or runtime::kNoSlot
+  virtual void return_unused(std::uint32_t slot) = 0;
+  // False: that mailbox is full, the slot stays the caller's.
+  virtual bool publish(std::uint32_t slot, const SlotContent& content, std::uint32_t queue,
+                       std::uint32_t* generation) = 0;
+  virtual void wake_for(std::uint32_t queue) = 0;
+  virtual bool cancel_ready(std::uint32_t slot, std::uint32_t generation) = 0;
+  virtual std::uint32_t request_cancel(std::uint32_t slot, std::uint32_t generation) = 0;  // daemon, or kNoSlot
+  virtual std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) = 0;        // daemon running it, or kNoSlot
+  virtual bool doom(std::uint32_t slot, std::uint32_t generation) = 0;
+  virtual std::uint32_t harvest(HarvestSink& sink) = 0;
+  virtual bool anything_done() = 0;
+  virtual bool arm_refill() = 0;  // true: low already
+  virtual void arm_gate(GateWord target) = 0;
+  virtual void disarm_gate() = 0;
+  virtual std::uint32_t admit(std::uint32_t index) = 0;  // returns the new epoch
+  virtual void reap(std::uint32_t index, std::uint32_t epoch, ReapSink& sink) = 0;
+  virtual bool requeue(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) = 0;
+  virtual void stop_daemon(std::uint32_t index) = 0;  // it leaves after what it runs
+  virtual void close() = 0;                           // all daemons leave after what they run
+};
+
+// Data area. Offsets are from its start.
+class ArenaPort {
+ public:
+  virtual ~ArenaPort() = default;
+  virtual void release(std::uint64_t offset) = 0;                       // a block of the host or of any daemon
+  virtual bool held(std::uint16_t block) = 0;                           // a daemon still views it
+  virtual void reap(std::uint32_t index, std::uint32_t epoch,
+                    const std::uint64_t* live, std::size_t count) = 0;  // result blocks that still have readers
+};
+
+class ProcessPort {
+ public:
+  virtual ~ProcessPort() = default;
+  virtual void interrupt(std::uint32_t index) = 0;                    // its current task was asked to cancel
+  virtual void kill(std::uint32_t index) = 0;                         // SIGKILL
+  virtual void spawn(std::uint32_t index, std::uint32_t epoch) = 0;   // asynchronous
+};
+
+}  // namespace setsuna::dispatch
