@@ -69,7 +69,7 @@ class Parking {
     Atom<std::uint32_t>& futex = view_.daemon(index).futex;
     // ORDERING wake/sleep: acquire pairs with the waker's release store of 1.
     if (futex.load(std::memory_order_acquire) == 0) {
-      Futex::wait_until(&futex, 0, deadline_ns);
+      Futex::wait_until(&futex, 0, deadline_ns == 0 ? ~std::uint64_t{0} : deadline_ns);
     }
     return cancel_park(index);
   }
