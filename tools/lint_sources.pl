@@ -88,7 +88,7 @@ sub check_orders {
 # Nothing in the product sleeps for a time, polls or gives up its time slice.
 sub check_waiting {
   my ($file, $code) = @_;
-  my $waiting = qr/\b(sleep_for|sleep_until|usleep|nanosleep|clock_nanosleep|sched_yield|this_thread::yield|Sys\.sleep)\b/;
+  my $waiting = qr/\b(this_thread::\w+_(?:for|until)|this_thread::yield|usleep|nanosleep|clock_nanosleep|sched_yield|Sys\.sleep)\b/;
   while ($code =~ /$waiting/g) {
     finding($file, line_of($code, $-[0]), "$1: wait for the event itself");
   }
