@@ -14,9 +14,11 @@ sub finding {
 
 sub slurp {
   my ($file) = @_;
-  open my $in, '<:encoding(UTF-8)', $file or die "$file: $!";
+  open my $in, '<', $file or die "$file: $!";
   local $/;
-  return scalar <$in>;
+  my $text = <$in> // '';
+  utf8::decode($text);
+  return $text;
 }
 
 sub line_of {
