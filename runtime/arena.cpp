@@ -1,0 +1,7 @@
+#include "runtime/arena.hpp"
+
+namespace setsuna::runtime {
+
+template class BasicArena<SegmentBacking>;
+
+}  // namespace setsuna::runtime
