@@ -57,6 +57,7 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   task.constant = spec.constant;
   task.retries = spec.retries;
   task.area_arg = spec.in_area;
+  task.spread = spec.spread;
   if (spec.constant != kNoConstant) {
     constants_.retain(spec.constant);
   }
@@ -149,6 +150,7 @@ bool Pool::place(std::uint32_t index) {
     content.const_block = constant.block;
   }
   content.task = index;
+  content.flags = task.spread ? runtime::kTaskSpread : 0;
   if (task.has_stream) {
     content.flags |= runtime::kTaskHasStream;
     content.stream = streams_.at(index).data();

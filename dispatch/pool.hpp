@@ -41,6 +41,7 @@ struct SubmitSpec {
   std::uint8_t retries = 0;
   std::uint32_t queue = runtime::kReadyQueue;  // a daemon index for everywhere()
   bool notify = false;
+  bool spread = false;
 };
 
 struct DaemonInfo {

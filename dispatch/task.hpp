@@ -55,9 +55,10 @@ struct Task {
   bool dropped : 1;     // no handle is left
   bool has_timer : 1;
   bool notify : 1;      // something runs on its completion (a promise)
-  bool area_arg : 1;    // the argument is a block of the data area (kept in `area_args` until resolved)
+  bool spread : 1;      // a row of a map: runtime::kTaskSpread
+  bool area_arg : 1;    // the argument is a block of the data area
 
-  Task() : heap(nullptr), has_stream(false), in_fifo(false), dropped(false), has_timer(false), notify(false), area_arg(false) {}
+  Task() : heap(nullptr), has_stream(false), in_fifo(false), dropped(false), has_timer(false), notify(false), spread(false), area_arg(false) {}
 };
 static_assert(sizeof(Task) <= 72);
 

@@ -115,6 +115,7 @@ enum class TaskKind : std::uint16_t {
 enum class ResultStatus : std::uint32_t { kValue = 0, kError = 1, kInterrupted = 2, kCancelled = 3, kDamaged = 4 };
 
 inline constexpr std::uint32_t kTaskHasStream = 1;  // rng[] holds a L'Ecuyer-CMRG state for this task
+inline constexpr std::uint32_t kTaskSpread = 2;     // the map element is a list: its items are the arguments (a row)
 
 template <template <class> class Atom>
 struct alignas(64) TaskSlot {

@@ -1,0 +1,44 @@
+// A daemon's task loop on the R thread. User code may long-jump out of run(): the R side then calls finish_error() and
+// enters run() again, so all state is static and plain, and nothing with a destructor is live while R evaluates.
+#pragma once
+
+#include <cstdint>
+
+#include "rbridge/codec/r_api.hpp"
+
+namespace setsuna::embed {
+
+struct EvaluatorOptions {
+  bool cleanup = true;
+  bool forked = true;            // has a process group of its own (a daemon that dialled in has not)
+  double idletime_ms = -1;       // < 0: none
+  double walltime_ms = -1;
+  double maxtasks = -1;
+  std::int32_t stream[6] = {};   // L'Ecuyer-CMRG state of this daemon
+  bool has_stream = false;
+};
+
+// Why run() returned: the value of daemon().
+enum class LeaveReason : int { kNormal = 0, kIdletime = 1, kWalltime = 2, kMaxtasks = 3 };
+
+class Evaluator {
+ public:
+  // Takes over the descriptors. Throws std::runtime_error with a message for users.
+  static void attach(int segment_fd, int host_page_fd, int refill_fd, std::uint32_t index, std::uint32_t epoch,
+                     const EvaluatorOptions& options);
+  // Prepares R state and tells the host that this daemon is online. `restore`: see TaskScope. May jump.
+  static void start(SEXP restore);
+  // Runs tasks until it is time to leave; jumps out when a task fails.
+  static LeaveReason run();
+  // After a jump: `object` is the R value that the failed task resolves to. May jump.
+  static void finish_error(SEXP object, bool interrupted);
+  // Last step before the process ends.
+  static void leave(LeaveReason reason);
+  static bool attached();
+  static bool cancel_requested();
+};
+
+// Signal by which the host asks a daemon to look at its cancel record.
+int cancel_signal() noexcept;
+
+}  // namespace setsuna::embed

@@ -1,0 +1,223 @@
+#include "rbridge/embed/task_scope.hpp"
+
+#include <unistd.h>
+
+#include <cstring>
+
+namespace setsuna::embed {
+namespace {
+
+// Kept alive through one preserved list; R objects only, no destructors.
+enum Root { kRestore, kGlobalNames, kGlobalValues, kOptionTags, kOptionValues, kSearch, kHidden, kRootCount };
+SEXP roots = nullptr;
+char directory[4096];
+SEXP options_symbol = nullptr;
+
+SEXP root(Root which) { return VECTOR_ELT(roots, which); }
+void set_root(Root which, SEXP value) { SET_VECTOR_ELT(roots, which, value); }
+
+SEXP options_list() { return Rf_findVarInFrame(R_BaseEnv, options_symbol); }
+
+bool is_random_seed(SEXP name) { return std::strcmp(CHAR(name), ".Random.seed") == 0; }
+
+SEXP global_names() { return R_lsInternal3(R_GlobalEnv, TRUE, FALSE); }
+
+// The RNG state is the stream's own business; everything else counts.
+bool globals_changed() {
+  SEXP names = PROTECT(global_names());
+  SEXP base_names = root(kGlobalNames);
+  const R_xlen_t n = XLENGTH(names);
+  R_xlen_t counted = 0;
+  bool changed = false;
+  for (R_xlen_t i = 0; i < n; ++i) {
+    counted += is_random_seed(STRING_ELT(names, i)) ? 0 : 1;
+  }
+  changed = counted != XLENGTH(base_names);
+  for (R_xlen_t i = 0; !changed && i < XLENGTH(base_names); ++i) {
+    SEXP value = Rf_findVarInFrame(R_GlobalEnv, Rf_installTrChar(STRING_ELT(base_names, i)));
+    changed = value != VECTOR_ELT(root(kGlobalValues), i);
+  }
+  UNPROTECT(1);
+  return changed;
+}
+
+bool options_changed() {
+  SEXP tags = root(kOptionTags);
+  SEXP values = root(kOptionValues);
+  const R_xlen_t n = XLENGTH(values);
+  R_xlen_t i = 0;
+  SEXP cell = options_list();
+  for (; cell != R_NilValue && i < n; cell = CDR(cell), ++i) {
+    if (CAR(cell) != VECTOR_ELT(values, i) || TAG(cell) != VECTOR_ELT(tags, i)) {
+      return true;
+    }
+  }
+  return cell != R_NilValue || i != n;
+}
+
+bool search_changed() {
+  SEXP saved = root(kSearch);
+  R_xlen_t i = 0;
+  for (SEXP env = ENCLOS(R_GlobalEnv); env != R_BaseEnv && env != R_EmptyEnv; env = ENCLOS(env), ++i) {
+    if (i >= XLENGTH(saved) || VECTOR_ELT(saved, i) != env) {
+      return true;
+    }
+  }
+  return i != XLENGTH(saved);
+}
+
+bool directory_changed() {
+  char now[sizeof(directory)];
+  return ::getcwd(now, sizeof(now)) == nullptr || std::strcmp(now, directory) != 0;
+}
+
+void save_globals() {
+  SEXP all = PROTECT(global_names());
+  const R_xlen_t n = XLENGTH(all);
+  R_xlen_t kept = 0;
+  for (R_xlen_t i = 0; i < n; ++i) {
+    kept += is_random_seed(STRING_ELT(all, i)) ? 0 : 1;
+  }
+  SEXP names = PROTECT(Rf_allocVector(STRSXP, kept));
+  SEXP values = PROTECT(Rf_allocVector(VECSXP, kept));
+  for (R_xlen_t i = 0, k = 0; i < n; ++i) {
+    if (is_random_seed(STRING_ELT(all, i))) {
+      continue;
+    }
+    SEXP value = Rf_findVarInFrame(R_GlobalEnv, Rf_installTrChar(STRING_ELT(all, i)));
+    MARK_NOT_MUTABLE(value);  // a task that modifies it must get a copy, or the baseline would change with it
+    SET_STRING_ELT(names, k, STRING_ELT(all, i));
+    SET_VECTOR_ELT(values, k++, value);
+  }
+  set_root(kGlobalNames, names);
+  set_root(kGlobalValues, values);
+  UNPROTECT(3);
+}
+
+void save_options() {
+  const R_xlen_t n = Rf_xlength(options_list());
+  SEXP tags = PROTECT(Rf_allocVector(VECSXP, n));
+  SEXP values = PROTECT(Rf_allocVector(VECSXP, n));
+  R_xlen_t i = 0;
+  for (SEXP cell = options_list(); cell != R_NilValue; cell = CDR(cell), ++i) {
+    MARK_NOT_MUTABLE(CAR(cell));
+    SET_VECTOR_ELT(tags, i, TAG(cell));
+    SET_VECTOR_ELT(values, i, CAR(cell));
+  }
+  set_root(kOptionTags, tags);
+  set_root(kOptionValues, values);
+  UNPROTECT(2);
+}
+
+void save_search() {
+  R_xlen_t n = 0;
+  for (SEXP env = ENCLOS(R_GlobalEnv); env != R_BaseEnv && env != R_EmptyEnv; env = ENCLOS(env)) {
+    ++n;
+  }
+  SEXP saved = PROTECT(Rf_allocVector(VECSXP, n));
+  R_xlen_t i = 0;
+  for (SEXP env = ENCLOS(R_GlobalEnv); i < n; env = ENCLOS(env), ++i) {
+    SET_VECTOR_ELT(saved, i, env);
+  }
+  set_root(kSearch, saved);
+  UNPROTECT(1);
+}
+
+SEXP named_options() {
+  SEXP tags = root(kOptionTags);
+  const R_xlen_t n = XLENGTH(tags);
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, n));
+  SEXP names = PROTECT(Rf_allocVector(STRSXP, n));
+  for (R_xlen_t i = 0; i < n; ++i) {
+    SET_VECTOR_ELT(out, i, VECTOR_ELT(root(kOptionValues), i));
+    SEXP tag = VECTOR_ELT(tags, i);
+    SET_STRING_ELT(names, i, tag == R_NilValue ? R_BlankString : PRINTNAME(tag));
+  }
+  Rf_setAttrib(out, R_NamesSymbol, names);
+  UNPROTECT(2);
+  return out;
+}
+
+void call_restore(bool globals, bool options, bool search, bool dir) {
+  SEXP names = root(kGlobalNames);
+  SEXP values = PROTECT(Rf_shallow_duplicate(root(kGlobalValues)));
+  Rf_setAttrib(values, R_NamesSymbol, names);
+  SEXP g = PROTECT(globals ? values : R_NilValue);
+  SEXP o = PROTECT(options ? named_options() : R_NilValue);
+  SEXP s = PROTECT(search ? root(kSearch) : R_NilValue);
+  SEXP d = PROTECT(dir ? Rf_mkString(directory) : R_NilValue);
+  SEXP call = PROTECT(Rf_lang5(root(kRestore), g, o, s, d));
+  Rf_eval(call, R_BaseEnv);
+  UNPROTECT(6);
+  if (options) {
+    save_options();  // same values, but the cells may stand in another order now
+  }
+}
+
+}  // namespace
+
+void TaskScope::initialize(SEXP restore) {
+  if (roots == nullptr) {
+    roots = Rf_allocVector(VECSXP, kRootCount);
+    R_PreserveObject(roots);
+    options_symbol = Rf_install(".Options");
+  }
+  set_root(kRestore, restore);
+  take_baseline();
+}
+
+void TaskScope::take_baseline() {
+  set_root(kHidden, R_NilValue);
+  save_globals();
+  save_options();
+  save_search();
+  if (::getcwd(directory, sizeof(directory)) == nullptr) {
+    std::strcpy(directory, "/");
+  }
+}
+
+void TaskScope::bind_globals(SEXP values) {
+  const R_xlen_t n = Rf_xlength(values);
+  if (n == 0) {
+    return;
+  }
+  SEXP names = Rf_getAttrib(values, R_NamesSymbol);
+  SEXP hidden = Rf_allocVector(VECSXP, 2 * n);  // symbol, what stood there (or unbound)
+  set_root(kHidden, hidden);
+  for (R_xlen_t i = 0; i < n; ++i) {
+    SEXP symbol = Rf_installTrChar(STRING_ELT(names, i));
+    SET_VECTOR_ELT(hidden, 2 * i, symbol);
+    SET_VECTOR_ELT(hidden, 2 * i + 1, Rf_findVarInFrame(R_GlobalEnv, symbol));
+    Rf_defineVar(symbol, VECTOR_ELT(values, i), R_GlobalEnv);
+  }
+}
+
+void TaskScope::unbind_globals() {
+  SEXP hidden = root(kHidden);
+  if (hidden == R_NilValue) {
+    return;
+  }
+  for (R_xlen_t i = XLENGTH(hidden); i > 0; i -= 2) {
+    SEXP symbol = VECTOR_ELT(hidden, i - 2);
+    SEXP before = VECTOR_ELT(hidden, i - 1);
+    if (before == R_UnboundValue) {
+      R_removeVarFromFrame(symbol, R_GlobalEnv);
+    } else if (before != nullptr) {
+      Rf_defineVar(symbol, before, R_GlobalEnv);
+    }
+  }
+  set_root(kHidden, R_NilValue);
+}
+
+void TaskScope::restore() {
+  unbind_globals();
+  const bool globals = globals_changed();
+  const bool options = options_changed();
+  const bool search = search_changed();
+  const bool dir = directory_changed();
+  if (globals || options || search || dir) {
+    call_restore(globals, options, search, dir);
+  }
+}
+
+}  // namespace setsuna::embed

@@ -1,0 +1,24 @@
+// What a task may leave behind in its daemon, and how it is undone (`cleanup = TRUE`): global variables, options, attached
+// packages, working directory. Noticing that nothing changed costs a few hundred nanoseconds; undoing runs R code.
+#pragma once
+
+#include "rbridge/codec/r_api.hpp"
+
+namespace setsuna::embed {
+
+// All functions: R thread; may long-jump only where said. State is static: one daemon a process.
+class TaskScope {
+ public:
+  // Once. `restore` is an R function(globals, options, search, directory) that undoes.
+  static void initialize(SEXP restore);
+  // The present state is what tasks start from (at the start, and after everywhere()). May jump (allocation).
+  static void take_baseline();
+  // Binds `values` (a named list, or NULL) as globals for one task, remembering what they hide. May jump.
+  static void bind_globals(SEXP values);
+  // Undoes what differs from the baseline. May jump (the restore function is R code).
+  static void restore();
+  // Only what bind_globals() did: with `cleanup = FALSE`.
+  static void unbind_globals();
+};
+
+}  // namespace setsuna::embed
