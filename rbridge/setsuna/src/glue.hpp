@@ -20,3 +20,4 @@
 #include <Rinternals.h>
 
 extern const R_CallMethodDef kInfoEntries[];
+extern const R_CallMethodDef kZygoteEntries[];

@@ -6,6 +6,7 @@ namespace {
 
 constexpr const R_CallMethodDef* kTables[] = {
     kInfoEntries,
+    kZygoteEntries,
 };
 
 constexpr int kMaxEntries = 256;

@@ -1,0 +1,210 @@
+# The R side of the fork server (zygote), of the daemons that it forks, and of the host that starts it.
+
+# ---- entry of the executable setsuna-daemon ----
+
+.daemon_main <- function(mode, args) {
+  Sys.unsetenv("SETSUNA_CHILD")
+  status <- switch(mode,
+    zygote = .zygote_main(.option_words(args, "--preload=")),
+    child = .exec_child_main(args),
+    dial = .dial_main(args)
+  )
+  quit("no", status, runLast = FALSE)
+}
+
+.option_words <- function(args, option) {
+  found <- args[startsWith(args, option)]
+  if (!length(found)) return(character())
+  strsplit(substring(found[length(found)], nchar(option) + 1L), ",", fixed = TRUE)[[1L]]
+}
+
+# setsuna-daemon URL ARGUMENT=VALUE ...: a value is R code, or text if it does not parse
+.dial_main <- function(args) {
+  parts <- regmatches(args[-1L], regexpr("=", args[-1L], fixed = TRUE), invert = TRUE)
+  bad <- lengths(parts) != 2L
+  if (any(bad)) stop("setsuna-daemon: '", args[-1L][bad][1L], "' is not of the form ARGUMENT=VALUE", call. = FALSE)
+  values <- lapply(parts, function(part) tryCatch(eval(str2lang(part[2L]), baseenv()), error = function(e) part[2L]))
+  names(values) <- vapply(parts, `[`, "", 1L)
+  do.call(get("daemon", topenv()), c(list(args[1L]), values))
+}
+
+# ---- fork server ----
+
+.zygote_main <- function(preload) {
+  threaded <- .preload(preload)
+  inherited <- .Call(C_initial_names)
+  state <- list(startup = setdiff(names(.Call(C_process_environment)), inherited), shared = NULL)
+  config <- NULL
+  failure <- NULL
+  gc(full = TRUE) # what is old now is not touched, so not copied, by the small collections of a daemon
+  .Call(C_zygote_open, .exec_command(preload), threaded)
+  repeat {
+    step <- .Call(C_zygote_serve, failure)
+    failure <- NULL
+    if (is.list(step)) return(.daemon_child(step, config))
+    if (is.null(step)) break
+    failure <- tryCatch({
+      config <- unserialize(step)
+      state$shared <- .apply_shared(config$shared, state)
+      NULL
+    }, error = conditionMessage)
+  }
+  .Call(C_zygote_close)
+  0L
+}
+
+# Loads the packages and returns the names of those after which there are more threads than one.
+.preload <- function(packages) {
+  threads <- .Call(C_thread_count)
+  threaded <- character()
+  for (package in packages) {
+    loadNamespace(package)
+    now <- .Call(C_thread_count)
+    if (now > max(threads, 1L)) threaded <- c(threaded, package)
+    threads <- now
+  }
+  threaded
+}
+
+.exec_command <- function(preload) {
+  c(
+    normalizePath("/proc/self/exe"),
+    paste0("--library=", dirname(getNamespaceInfo(topenv(), "path"))),
+    if (length(preload)) paste0("--preload=", paste(preload, collapse = ","))
+  )
+}
+
+# ---- daemons ----
+
+# A daemon that was started by exec: nothing of its configuration is applied yet.
+.exec_child_main <- function(args) {
+  .preload(.option_words(args, "--preload="))
+  words <- args[startsWith(args, "--child=")]
+  numbers <- as.integer(strsplit(substring(words, 9L), "[.:,]")[[1L]])
+  link <- list(index = numbers[1L], epoch = numbers[2L], segment = numbers[3L], host_page = numbers[4L],
+               refill = numbers[5L])
+  config <- NULL
+  if (numbers[6L] >= 0L) {
+    config <- unserialize(.Call(C_read_fd, numbers[6L]))
+    state <- list(startup = setdiff(names(.Call(C_process_environment)), .Call(C_initial_names)), shared = NULL)
+    .apply_shared(config$shared, state)
+  }
+  .daemon_child(link, config)
+}
+
+# Runs in each daemon, on top of an R that is as the zygote left it. Does not return.
+.daemon_child <- function(link, config) {
+  .apply_own(config$own)
+  if (exists(".Random.seed", globalenv(), inherits = FALSE)) rm(".Random.seed", envir = globalenv())
+  status <- if (is.null(config$entry)) {
+    .Call(C_daemon_run, link, config$daemon)
+  } else {
+    tryCatch({
+      eval(config$entry, globalenv())
+      0L
+    }, error = function(e) {
+      message("Error: ", conditionMessage(e))
+      1L
+    })
+  }
+  .Call(C_daemon_exit, status)
+}
+
+# ---- configuration: what the host's session hands on ----
+
+.locale_categories <- c("LC_COLLATE", "LC_CTYPE", "LC_MONETARY", "LC_NUMERIC", "LC_TIME", "LC_MESSAGES", "LC_PAPER",
+                        "LC_MEASUREMENT")
+
+# Read by numeric libraries when they load. The zygote starts with 1 so that it has no threads; daemons get the host's.
+.thread_variables <- c("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS",
+                       "BLIS_NUM_THREADS", "FLEXIBLAS_NUM_THREADS")
+
+# A process's own, not to be handed on.
+.private_variables <- c("R_SESSION_TMPDIR", "SETSUNA_CHILD", "SETSUNA_DAEMON")
+
+# The configuration of daemons started now, as the bytes that go into a fork request. `daemon`: list of the arguments of
+# the task loop; `entry`: an expression to evaluate in the daemon instead of the task loop.
+.host_config <- function(daemon = list(), entry = NULL) {
+  env <- .Call(C_process_environment)
+  own <- names(env) %in% .thread_variables
+  shared <- list(
+    env = env[!own & !names(env) %in% .private_variables],
+    directory = getwd(),
+    libraries = .libPaths(),
+    locale = vapply(.locale_categories, Sys.getlocale, "")
+  )
+  own <- list(
+    threads_env = env[own],
+    threads = .Call(C_get_threads),
+    umask = .Call(C_get_umask),
+    affinity = .Call(C_get_affinity)
+  )
+  serialize(list(shared = shared, own = own, daemon = daemon, entry = entry), NULL, xdr = FALSE, version = 3L)
+}
+
+# Applied in the zygote, before it forks. Returns what is now in force, for the next call.
+.apply_shared <- function(shared, state) {
+  if (identical(shared, state$shared)) return(shared)
+  .apply_environment(shared$env, state$startup)
+  if (!is.null(shared$directory) && !identical(getwd(), shared$directory)) {
+    tryCatch(setwd(shared$directory), error = function(e) {
+      stop("cannot change to the working directory '", shared$directory, "'", call. = FALSE)
+    })
+  }
+  assign(".lib.loc", shared$libraries, envir = environment(.libPaths))
+  for (category in names(shared$locale)) {
+    wanted <- shared$locale[[category]]
+    if (!identical(Sys.getlocale(category), wanted)) suppressWarnings(Sys.setlocale(category, wanted))
+  }
+  shared
+}
+
+# `kept`: variables set by the zygote's own startup files. A host that does not have them (because it was started without
+# these files) does not take them away; what it has wins.
+.apply_environment <- function(env, kept) {
+  current <- .Call(C_process_environment)
+  own <- c(.private_variables, .thread_variables)
+  gone <- setdiff(names(current), c(names(env), kept, own))
+  if (length(gone)) Sys.unsetenv(gone)
+  old <- current[names(env)]
+  changed <- env[is.na(old) | old != env]
+  if (length(changed)) do.call(Sys.setenv, as.list(changed))
+  if (any(c(gone, names(changed)) == "TZ")) .forget_timezone()
+}
+
+# Sys.timezone() remembers its first answer.
+.forget_timezone <- function() {
+  base <- baseenv()
+  if (!exists(".sys.timezone", base, inherits = FALSE)) return()
+  locked <- bindingIsLocked(".sys.timezone", base)
+  if (locked) unlockBinding(".sys.timezone", base)
+  assign(".sys.timezone", NA_character_, envir = base)
+  if (locked) lockBinding(".sys.timezone", base)
+}
+
+# Applied in each daemon.
+.apply_own <- function(own) {
+  if (is.null(own)) return()
+  .Call(C_set_affinity, own$affinity)
+  .Call(C_set_umask, own$umask)
+  Sys.unsetenv(.thread_variables)
+  if (length(own$threads_env)) do.call(Sys.setenv, as.list(own$threads_env))
+  .Call(C_set_threads, own$threads)
+}
+
+# ---- host ----
+
+.daemon_program <- function() system.file("bin", "setsuna-daemon", package = "setsuna", mustWork = TRUE)
+
+# What only a fresh start of R honours. When it changes, the host replaces its zygote.
+.zygote_key <- function(preload = NULL) {
+  variables <- c("R_DEFAULT_PACKAGES", "R_PROFILE", "R_PROFILE_USER", "R_ENVIRON", "R_ENVIRON_USER", "R_HOME",
+                 "R_ENABLE_JIT", "R_MAX_VSIZE", "LD_LIBRARY_PATH", "LD_PRELOAD", "HOME")
+  first_file <- function(...) Find(file.exists, c(...))
+  files <- c(
+    first_file(Sys.getenv("R_PROFILE_USER", ".Rprofile"), "~/.Rprofile"),
+    first_file(Sys.getenv("R_ENVIRON_USER", ".Renviron"), "~/.Renviron")
+  )
+  files <- normalizePath(files)
+  list(env = Sys.getenv(variables, NA), files = files, changed = file.mtime(files), preload = preload)
+}

@@ -1,0 +1,268 @@
+// What R/zygote.R reaches of rbridge/embed/zygote.hpp.
+
+#include <R_ext/Rdynload.h>
+#include <Rembedded.h>
+#include <Rversion.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <fstream>
+
+#include "glue.hpp"
+#include "rbridge/embed/process_traits.hpp"
+#include "rbridge/embed/zygote.hpp"
+
+extern "C" char** environ;
+
+namespace {
+
+using setsuna::embed::Zygote;
+using setsuna::embed::ZygoteStep;
+
+Zygote* zygote = nullptr;  // one a process, never destroyed
+char* own_tempdir = nullptr;
+bool exiting = false;
+int exit_status = 0;
+
+// ---- the session's temporary directory ----
+
+SEXP renew_tempdir_body(void* call) { return Rf_eval(static_cast<SEXP>(call), R_BaseEnv); }
+SEXP renew_tempdir_failed(SEXP, void*) { return R_NilValue; }
+
+SEXP tempdir_call = nullptr;
+
+// tempdir(check = TRUE) makes a new one when the present one does not exist; R has no other public way.
+std::string renew_tempdir() {
+  static char nowhere[] = "/nonexistent";
+  R_TempDir = nowhere;
+  SEXP made = R_tryCatchError(renew_tempdir_body, tempdir_call, renew_tempdir_failed, nullptr);
+  if (TYPEOF(made) != STRSXP || R_TempDir == nowhere) {
+    R_TempDir = own_tempdir;
+    return {};
+  }
+  static char* last = nullptr;  // R remembers what it made last, for its exit: ours to free once there is a newer one
+  std::free(last);
+  last = R_TempDir;
+  return R_TempDir;
+}
+
+void restore_tempdir() {
+  R_TempDir = own_tempdir;
+  ::setenv("R_SESSION_TMPDIR", own_tempdir, 1);
+}
+
+// ---- the end of a daemon ----
+
+[[noreturn]] void leave() {
+  Rf_KillAllDevices();
+  R_CleanTempDir();
+  std::fflush(nullptr);
+  ::_exit(exit_status);
+}
+
+// R runs exit finalizers from the newest to the oldest. This one stands between those that tasks have registered and those
+// that the zygote had already: in a daemon that ends in its own time the latter, which are its parent's, are not run.
+void zygote_sentinel(SEXP) {
+  if (exiting) leave();
+}
+
+void register_sentinel() {
+  SEXP key = PROTECT(R_MakeExternalPtr(nullptr, R_NilValue, R_NilValue));
+  R_PreserveObject(key);
+  R_RegisterCFinalizerEx(key, zygote_sentinel, TRUE);
+  UNPROTECT(1);
+}
+
+// Ends a daemon with this status, as quit(runLast = FALSE) does but for what was inherited from the zygote.
+SEXP daemon_exit(SEXP status) {
+  exit_status = Rf_asInteger(status);
+  exiting = true;
+  R_RunExitFinalizers();
+  leave();
+}
+
+// ---- zygote ----
+
+// (exec command of a fresh daemon, names of packages that started threads)
+SEXP zygote_open(SEXP command, SEXP threaded) {
+  if (zygote != nullptr) Rf_error("this process is a fork server already");
+  register_sentinel();
+  own_tempdir = R_TempDir;
+  tempdir_call = Rf_lang2(Rf_install("tempdir"), Rf_ScalarLogical(TRUE));
+  R_PreserveObject(tempdir_call);
+  try {
+    setsuna::embed::ZygoteOptions options;
+    for (R_xlen_t i = 0; i < XLENGTH(command); ++i) options.exec_command.emplace_back(CHAR(STRING_ELT(command, i)));
+    for (R_xlen_t i = 0; i < XLENGTH(threaded); ++i) {
+      options.threaded_packages += (i > 0 ? ", " : "") + std::string(CHAR(STRING_ELT(threaded, i)));
+    }
+    options.r_version = R_VERSION;
+    options.tempdir = {renew_tempdir, restore_tempdir};
+    zygote = new Zygote(std::move(options));
+  } catch (const std::exception&) {
+    zygote = nullptr;
+  }
+  if (zygote == nullptr) Rf_error("the fork server ran out of memory");
+  return R_NilValue;
+}
+
+SEXP link_list(const setsuna::embed::DaemonLink& link) {
+  const char* names[] = {"index", "epoch", "segment", "host_page", "refill", ""};
+  SEXP list = PROTECT(Rf_mkNamed(VECSXP, names));
+  SET_VECTOR_ELT(list, 0, Rf_ScalarInteger(static_cast<int>(link.id.index)));
+  SET_VECTOR_ELT(list, 1, Rf_ScalarInteger(static_cast<int>(link.id.epoch)));
+  SET_VECTOR_ELT(list, 2, Rf_ScalarInteger(link.segment_fd));
+  SET_VECTOR_ELT(list, 3, Rf_ScalarInteger(link.host_page_fd));
+  SET_VECTOR_ELT(list, 4, Rf_ScalarInteger(link.refill_fd));
+  UNPROTECT(1);
+  return list;
+}
+
+// The next thing to do in R: a raw vector is a configuration to apply, a list the link of the daemon that this process
+// now is, NULL the end. `failure`: why the last configuration could not be applied, or NULL.
+SEXP zygote_serve(SEXP failure) {
+  if (zygote == nullptr || zygote->in_child()) Rf_error("this process is no fork server");
+  const char* text = TYPEOF(failure) == STRSXP ? CHAR(STRING_ELT(failure, 0)) : nullptr;
+  ZygoteStep step{};
+  bool threw = false;
+  try {
+    step = zygote->serve(text);
+  } catch (const std::exception&) {
+    threw = true;
+  }
+  if (threw) Rf_error("the fork server ran out of memory");
+  if (step == ZygoteStep::stopped) return R_NilValue;
+  if (step == ZygoteStep::child) return link_list(zygote->link());
+  const auto& bytes = zygote->config_bytes();
+  SEXP config = Rf_allocVector(RAWSXP, static_cast<R_xlen_t>(bytes.size()));
+  if (!bytes.empty()) std::memcpy(RAW(config), bytes.data(), bytes.size());
+  return config;
+}
+
+// Removes the zygote's own session directory: R's exit removes that of the daemon that was forked last (and is gone).
+SEXP zygote_close() {
+  Rf_eval(Rf_lang3(Rf_install("unlink"), Rf_mkString(own_tempdir), Rf_ScalarLogical(TRUE)), R_BaseEnv);
+  return R_NilValue;
+}
+
+// The content of a file such as the memfd with a daemon's configuration; closes the descriptor.
+SEXP read_fd(SEXP fd) {
+  const int number = Rf_asInteger(fd);
+  struct stat info {};
+  if (::fstat(number, &info) != 0) Rf_error("cannot read descriptor %d: %s", number, std::strerror(errno));
+  SEXP bytes = PROTECT(Rf_allocVector(RAWSXP, static_cast<R_xlen_t>(info.st_size)));
+  ssize_t have = 0;
+  while (have < info.st_size) {
+    const ssize_t got = ::pread(number, RAW(bytes) + have, static_cast<std::size_t>(info.st_size - have), have);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    have += got;
+  }
+  ::close(number);
+  if (have < info.st_size) Rf_error("cannot read descriptor %d", number);
+  UNPROTECT(1);
+  return bytes;
+}
+
+SEXP thread_count() { return Rf_ScalarInteger(static_cast<int>(setsuna::embed::count_threads())); }
+
+// ---- what a host hands on to its daemons ----
+
+SEXP process_environment() {
+  R_xlen_t count = 0;
+  while (environ[count] != nullptr) ++count;
+  SEXP values = PROTECT(Rf_allocVector(STRSXP, count));
+  SEXP names = PROTECT(Rf_allocVector(STRSXP, count));
+  for (R_xlen_t i = 0; i < count; ++i) {
+    const char* entry = environ[i];
+    const char* equals = std::strchr(entry, '=');
+    const char* name_end = equals != nullptr ? equals : entry + std::strlen(entry);
+    SET_STRING_ELT(names, i, Rf_mkCharLen(entry, static_cast<int>(name_end - entry)));
+    SET_STRING_ELT(values, i, Rf_mkChar(equals != nullptr ? equals + 1 : ""));
+  }
+  Rf_setAttrib(values, R_NamesSymbol, names);
+  UNPROTECT(2);
+  return values;
+}
+
+// Names of the environment variables that this process was started with.
+SEXP initial_names() {
+  FILE* file = std::fopen("/proc/self/environ", "re");
+  if (file == nullptr) return Rf_allocVector(STRSXP, 0);
+  static char* entry = nullptr;  // kept by us, not by a destructor: R below may jump
+  static size_t capacity = 0;
+  R_xlen_t count = 0;
+  while (getdelim(&entry, &capacity, '\0', file) > 0) ++count;
+  std::rewind(file);
+  SEXP names = PROTECT(Rf_allocVector(STRSXP, count));
+  for (R_xlen_t i = 0; i < count && getdelim(&entry, &capacity, '\0', file) > 0; ++i) {
+    SET_STRING_ELT(names, i, Rf_mkCharLen(entry, static_cast<int>(std::strcspn(entry, "="))));
+  }
+  std::fclose(file);
+  UNPROTECT(1);
+  return names;
+}
+
+SEXP get_umask() { return Rf_ScalarInteger(setsuna::embed::read_umask()); }
+
+SEXP set_umask(SEXP mask) {
+  ::umask(static_cast<mode_t>(Rf_asInteger(mask)));
+  return R_NilValue;
+}
+
+// The mask as the kernel gives it, one bit a CPU; NULL if it cannot be read.
+SEXP get_affinity() {
+  alignas(unsigned long) unsigned char mask[setsuna::embed::kAffinityBytes];
+  const int bytes = setsuna::embed::read_affinity(mask);
+  if (bytes <= 0) return R_NilValue;
+  SEXP out = Rf_allocVector(RAWSXP, bytes);
+  std::memcpy(RAW(out), mask, static_cast<std::size_t>(bytes));
+  return out;
+}
+
+SEXP set_affinity(SEXP mask) {
+  if (TYPEOF(mask) != RAWSXP) return Rf_ScalarLogical(FALSE);
+  return Rf_ScalarLogical(setsuna::embed::write_affinity(RAW(mask), static_cast<std::size_t>(XLENGTH(mask))));
+}
+
+// Thread counts of the numeric libraries that are loaded, in the order of kThreadLibraries; NA where one is not.
+SEXP get_threads() {
+  SEXP out = Rf_allocVector(INTSXP, setsuna::embed::kThreadLibraryCount);
+  for (int i = 0; i < setsuna::embed::kThreadLibraryCount; ++i) {
+    const int count = setsuna::embed::library_threads(i);
+    INTEGER(out)[i] = count > 0 ? count : NA_INTEGER;
+  }
+  return out;
+}
+
+SEXP set_threads(SEXP counts) {
+  for (R_xlen_t i = 0; i < XLENGTH(counts) && i < setsuna::embed::kThreadLibraryCount; ++i) {
+    if (INTEGER(counts)[i] != NA_INTEGER) setsuna::embed::set_library_threads(static_cast<int>(i), INTEGER(counts)[i]);
+  }
+  return R_NilValue;
+}
+
+}  // namespace
+
+extern const R_CallMethodDef kZygoteEntries[] = {
+    {"zygote_open", reinterpret_cast<DL_FUNC>(&zygote_open), 2},
+    {"zygote_serve", reinterpret_cast<DL_FUNC>(&zygote_serve), 1},
+    {"zygote_close", reinterpret_cast<DL_FUNC>(&zygote_close), 0},
+    {"daemon_exit", reinterpret_cast<DL_FUNC>(&daemon_exit), 1},
+    {"read_fd", reinterpret_cast<DL_FUNC>(&read_fd), 1},
+    {"thread_count", reinterpret_cast<DL_FUNC>(&thread_count), 0},
+    {"process_environment", reinterpret_cast<DL_FUNC>(&process_environment), 0},
+    {"initial_names", reinterpret_cast<DL_FUNC>(&initial_names), 0},
+    {"get_umask", reinterpret_cast<DL_FUNC>(&get_umask), 0},
+    {"set_umask", reinterpret_cast<DL_FUNC>(&set_umask), 1},
+    {"get_affinity", reinterpret_cast<DL_FUNC>(&get_affinity), 0},
+    {"set_affinity", reinterpret_cast<DL_FUNC>(&set_affinity), 1},
+    {"get_threads", reinterpret_cast<DL_FUNC>(&get_threads), 0},
+    {"set_threads", reinterpret_cast<DL_FUNC>(&set_threads), 1},
+    {nullptr, nullptr, 0},
+};
