@@ -12,22 +12,24 @@
 #include <cstdint>
 
 #include "rbridge/codec/r_api.hpp"
+#include "runtime/hash.hpp"
 
 namespace setsuna::codec {
 
-inline constexpr std::size_t kBigBytes = 4096;      // data of at least this size goes behind the head
-inline constexpr std::size_t kMinViewBytes = 16384; // smaller data is copied on decode: a view costs as much as the copy
+inline constexpr std::size_t kBigBytes = 4096;  // data of at least this size goes behind the head
+inline constexpr std::size_t kMinViewBytes =
+    16384;  // smaller data is copied on decode: a view costs as much as the copy
 inline constexpr std::size_t kBulkAlign = 64;
-inline constexpr std::size_t kKeepBytes = std::size_t{1} << 20; // encode_reset() gives memory above this back
+inline constexpr std::size_t kKeepBytes = std::size_t{1} << 20;  // encode_reset() gives memory above this back
 
 struct BigSpan {
-  const void* data;      // owned by the encoded R object: the caller protects that until write_encoded() has run
+  const void* data;  // owned by the encoded R object: the caller protects that until write_encoded() has run
   std::size_t bytes;
   std::size_t offset;    // from the stream's start, a multiple of kBulkAlign
   std::size_t head_pos;  // where the head holds this offset
 };
 
-struct RefSlot;          // encoder's table of environments and external pointers (ref_table.hpp)
+struct RefSlot;  // encoder's table of environments and external pointers (ref_table.hpp)
 
 // Plain data; zero-initialise. Memory is kept between uses. Not to be copied while in use.
 struct EncodeBuffer {
@@ -35,23 +37,20 @@ struct EncodeBuffer {
   std::size_t head_len, head_cap;
   BigSpan* spans;
   std::size_t span_count, span_cap;
-  std::size_t total;           // size of the whole stream in bytes; up to date after every call below
-  std::size_t bulk_bytes;      // size of the bulk part
-  std::size_t bulk_start;      // its offset, 0 while there is none
+  std::size_t total;       // size of the whole stream in bytes; up to date after every call below
+  std::size_t bulk_bytes;  // size of the bulk part
+  std::size_t bulk_start;  // its offset, 0 while there is none
   RefSlot* refs;
   std::size_t ref_count, ref_cap;
-  bool has_references;         // since the last reset: an environment of its own or an external pointer was encoded, so a
-                               // decoded copy carries state and must not be shared between tasks
+  bool has_references;  // since the last reset: an environment of its own or an external pointer was encoded, so a
+                        // decoded copy carries state and must not be shared between tasks
 };
 
 struct Options {
-  SEXP hooks;                  // value of serial_config(), or nullptr / NULL for none
+  SEXP hooks;  // value of serial_config(), or nullptr / NULL for none
 };
 
-struct Hash128 {
-  std::uint64_t lo, hi;
-  friend bool operator==(const Hash128& a, const Hash128& b) noexcept { return a.lo == b.lo && a.hi == b.hi; }
-};
+using runtime::Hash128;
 
 // --- encode ---------------------------------------------------------------------------------------------------------------
 void encode_reset(EncodeBuffer* buf) noexcept;
@@ -66,27 +65,27 @@ void write_encoded(const EncodeBuffer* buf, std::uint8_t* dst) noexcept;
 Hash128 hash_encoded(const EncodeBuffer* buf) noexcept;
 
 // --- decode ---------------------------------------------------------------------------------------------------------------
-struct ViewGroup;        // the views that one decode() made (views.hpp)
+struct ViewGroup;  // the views that one decode() made (views.hpp)
 
 // One mapped block that views point into. Plain data; zero-initialise, then set base, len, on_release and owner. It must stay
 // where it is until it is released.
 struct ViewSource {
-  const std::uint8_t* base;    // mapped MAP_PRIVATE and writable: R code may ask for a writable pointer
+  const std::uint8_t* base;  // mapped MAP_PRIVATE and writable: R code may ask for a writable pointer
   std::size_t len;
-  std::uint32_t live_views;    // views that are not detached and not yet finalised
-  bool writable_given;         // some code got a writable pointer: the pages may be private copies by now
-  bool handed_over;            // release_on_last_view() was called
-  void (*on_release)(ViewSource*); // from drain_released(), once, after the last view of a handed-over source is gone
+  std::uint32_t live_views;         // views that are not detached and not yet finalised
+  bool writable_given;              // some code got a writable pointer: the pages may be private copies by now
+  bool handed_over;                 // release_on_last_view() was called
+  void (*on_release)(ViewSource*);  // from drain_released(), once, after the last view of a handed-over source is gone
   void* owner;
   ViewSource* next_released;
   ViewGroup* groups;
 };
 
 struct Cursor {
-  const std::uint8_t* p;       // next byte
-  const std::uint8_t* end;     // end of the whole stream
-  const std::uint8_t* base;    // start of the whole stream: offsets of bulk data count from here
-  ViewSource* source;          // nullptr: always copy
+  const std::uint8_t* p;     // next byte
+  const std::uint8_t* end;   // end of the whole stream
+  const std::uint8_t* base;  // start of the whole stream: offsets of bulk data count from here
+  ViewSource* source;        // nullptr: always copy
 };
 
 // One value; advances cursor->p. Damaged bytes are an R error. Reads nothing outside [base, end).
@@ -109,4 +108,4 @@ bool is_detached_view(SEXP x);
 // Once per process, before the first encode or decode: registers the view classes.
 void initialize(DllInfo* dll);
 
-} // namespace setsuna::codec
+}  // namespace setsuna::codec

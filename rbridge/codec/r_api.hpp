@@ -11,8 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 
+// Altrep.h needs Rinternals.h before it.
+// clang-format off
 #include <R.h>
 #include <Rinternals.h>
 #include <Rversion.h>
 #include <R_ext/Altrep.h>
 #include <R_ext/Rdynload.h>
+// clang-format on
