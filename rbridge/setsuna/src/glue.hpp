@@ -19,5 +19,6 @@
 #include <R_ext/Rdynload.h>
 #include <Rinternals.h>
 
+extern const R_CallMethodDef kCodecEntries[];
 extern const R_CallMethodDef kInfoEntries[];
 extern const R_CallMethodDef kZygoteEntries[];

@@ -1,10 +1,12 @@
 #include <R_ext/Visibility.h>
 
 #include "glue.hpp"
+#include "rbridge/codec/codec.hpp"
 
 namespace {
 
 constexpr const R_CallMethodDef* kTables[] = {
+    kCodecEntries,
     kInfoEntries,
     kZygoteEntries,
 };
@@ -30,4 +32,5 @@ extern "C" attribute_visible void R_init_setsuna(DllInfo* dll) {
   R_registerRoutines(dll, nullptr, entries, nullptr, nullptr);
   R_useDynamicSymbols(dll, FALSE);
   R_forceSymbols(dll, TRUE);
+  setsuna::codec::initialize(dll);
 }
