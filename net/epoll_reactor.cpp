@@ -42,24 +42,6 @@ std::uint32_t events_of(OpKind kind) noexcept {
   }
 }
 
-// The error is of the one connection, not of the listener.
-bool concerns_one_connection(int error) noexcept {
-  switch (error) {
-    case ECONNABORTED:
-    case EPROTO:
-    case EINTR:
-    case EPERM:
-    case ENETDOWN:
-    case ENOPROTOOPT:
-    case EHOSTDOWN:
-    case ENONET:
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-    case ETIMEDOUT: return true;
-    default: return false;
-  }
-}
-
 }  // namespace
 
 std::unique_ptr<EpollReactor> EpollReactor::create(std::string& why) {

@@ -227,6 +227,18 @@ void ReactorCore::deliver(Op& op, std::int64_t result, bool more, std::span<cons
   }
 }
 
+void ReactorCore::deliver_last_early(Op& op, std::int64_t result) {
+  const Completion completion{op.token(), result, false, {}};
+  const Handler handler = op.handler;
+  const bool silent = op.silent;
+  op.silent = true;
+  end(op);
+  if (!silent && handler) {
+    ++delivered_;
+    handler(completion);
+  }
+}
+
 void ReactorCore::finish(Op& op) {
   const int fd = op.fd;
   const bool was_close = op.kind == OpKind::kClose;
@@ -485,6 +497,22 @@ void ReactorCore::shut_and_close(int fd) noexcept {
   ::shutdown(fd, SHUT_RDWR);
   owned_.remove(fd);
   ::close(fd);
+}
+
+bool ReactorCore::concerns_one_connection(int error) noexcept {
+  switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case EINTR:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT: return true;
+    default: return false;
+  }
 }
 
 void ReactorCore::close_adopted() {

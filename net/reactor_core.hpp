@@ -78,6 +78,8 @@ class ReactorCore : public Reactor {
   void make_ready(Op& op, std::int64_t result);
   // Accepted sockets: moves, prepares, owns.
   int take_accepted(int fd);
+  // The last completion of an operation that the kernel does not let go of yet: it lives on, silent, until it does.
+  void deliver_last_early(Op& op, std::int64_t result);
   // The eventfd has been read: calls the wake handler.
   void wake_arrived();
 
@@ -91,6 +93,8 @@ class ReactorCore : public Reactor {
   // Before the implementation goes: no handler is called any more, the kernel gives back what it uses.
   void end_silently();
 
+  // An error of accept that is about one connection, not about the listener.
+  static bool concerns_one_connection(int error) noexcept;
   // Sends: what is left to send as a message header, and the progress of it. True once all is sent.
   static msghdr* next_message(Op& op) noexcept;
   static bool advance_send(Op& op, std::size_t bytes) noexcept;

@@ -38,9 +38,9 @@ SocketResult connect_unix(const Url& url, int type);
 int socket_pair(int type, runtime::UniqueFd& one, runtime::UniqueFd& other) noexcept;
 
 struct PeerCredentials {
-  pid_t pid;
-  uid_t uid;
-  gid_t gid;
+  pid_t pid = -1;
+  uid_t uid = static_cast<uid_t>(-1);
+  gid_t gid = static_cast<gid_t>(-1);
 };
 
 // Of the process that connected, or (seen from a connector) that called listen(). 0 or -errno.

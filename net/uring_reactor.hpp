@@ -1,0 +1,61 @@
+// The reactor on io_uring.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/buffer_ring.hpp"
+#include "net/reactor_core.hpp"
+#include "net/uring_compat.hpp"
+
+namespace setsuna::net {
+
+// One system call a round: it submits what handlers have started and sleeps for the next completion. Created on the thread
+// that uses it (the ring belongs to its first submitter).
+class UringReactor final : public ReactorCore {
+ public:
+  // Sets up the ring with as much as the kernel offers and tries it out: null when what is needed is missing (Linux before
+  // 6.0) or refused; `why` says so. On success `why` names what is in use.
+  static std::unique_ptr<UringReactor> create(std::string& why);
+
+  explicit UringReactor(runtime::UniqueFd wake);
+  ~UringReactor() override;
+
+  const char* name() const noexcept override { return "io_uring"; }
+
+ private:
+  bool open(std::string& why);
+  bool set_up_ring(std::string& why);
+  bool probe(std::string& why);
+  bool try_out(std::string& why);
+
+  void prepare(int fd) override;
+  void start(Op& op) override;
+  void interrupt(Op& op) override;
+  void wait(std::uint64_t deadline_ns) override;
+
+  io_uring_sqe* next_entry();
+  void submit();
+  void start_recv(io_uring_sqe* entry, const Op& op);
+  bool start_send(Op& op);
+  void start_wake();
+  void end_wake();
+  void restart(Token token);
+
+  void handle(const io_uring_cqe& completion);
+  void handle_op(Op& op, int result, unsigned flags);
+  void handle_watch(Op& op, int result);
+  void handle_accept(Op& op, int result);
+  void handle_recv(Op& op, int result, unsigned flags);
+  void handle_send(Op& op, int result);
+
+  io_uring ring_{};
+  bool open_ = false;
+  BufferRing buffers_;
+  std::vector<Token> starved_;  // receives that found no buffer, to be started again when the round has given them back
+  std::uint64_t wake_count_ = 0;
+};
+
+}  // namespace setsuna::net
