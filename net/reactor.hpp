@@ -35,7 +35,8 @@ class Reactor {
   // caller wrote before is visible to the handler. Cheap while a wake is already under way.
   virtual void wake() noexcept = 0;
 
-  // run() returns after the round it is in.
+  // run() returns after the round it is in. The thread that ran it may destroy the reactor then, even if this call is still
+  // on its way out.
   virtual void stop() noexcept = 0;
 
   // ---- reactor thread: descriptors ----

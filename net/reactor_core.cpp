@@ -1,6 +1,7 @@
 #include "net/reactor_core.hpp"
 
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,27 +28,35 @@ void ReactorCore::assert_on_reactor_thread() const { SETSUNA_ASSERT(thread_ == s
 
 // ---- waking ----
 
-void ReactorCore::wake() noexcept {
-  // ORDERING wake: acq_rel on one word by both sides. Found true: the reactor has yet to take this wake, and its exchange
-  // in wake_arrived() acquires what this one released. Found false: we ring.
-  if (wake_pending_.exchange(true, std::memory_order_acq_rel)) {
-    return;
-  }
+void ReactorCore::wake() noexcept { ring(kRung); }
+
+void ReactorCore::stop() noexcept { ring(kRung | kStop); }
+
+// Touches nothing of the reactor after the write (or, without one, after fetch_or): whoever sees the stop may destroy it.
+// That is safe because stop is seen in wake_arrived() only, and the eventfd is readable only when the one ringer that found
+// the bell silent has written it.
+void ReactorCore::ring(std::uint32_t bits) noexcept {
   const int fd = wake_fd();
-  if (fd < 0) {
-    return;  // abandoned
+  // ORDERING bell: acq_rel on one word by both sides. Found rung: the reactor has yet to take these bits, and its exchange
+  // in wake_arrived() acquires what this one released. Found silent: we write.
+  const bool rung = (bell_.fetch_or(bits, std::memory_order_acq_rel) & kRung) != 0;
+  if (rung || fd < 0) {  // negative: abandoned
+    return;
   }
   const int saved_errno = errno;
   const std::uint64_t one = 1;
-  while (::write(fd, &one, sizeof one) < 0 && errno == EINTR) {
+  // Not ::write: ThreadSanitizer knows no order between a write of a moved descriptor and the close in the destructor, and
+  // would report the two. The order is the one above.
+  while (::syscall(SYS_write, fd, &one, sizeof one) < 0 && errno == EINTR) {
   }
   errno = saved_errno;
 }
 
 void ReactorCore::wake_arrived() {
-  // ORDERING wake: acquires what wakers released, and only after the eventfd was read. The other way round a wake between
-  // the two would be read away with the flag left set, and every later wake() would believe that one is under way.
-  wake_pending_.exchange(false, std::memory_order_acq_rel);
+  // ORDERING bell: acquires what ringers released, and only after the eventfd was read. The other way round a ring between
+  // the two would be read away with the bit left set, and every later ringer would believe that one is under way.
+  const std::uint32_t bits = bell_.exchange(0, std::memory_order_acq_rel);
+  stopped_ = stopped_ || (bits & kStop) != 0;
   if (wake_handler_) {
     ++delivered_;
     wake_handler_(Completion{});
@@ -57,12 +66,6 @@ void ReactorCore::wake_arrived() {
 void ReactorCore::on_wake(Handler handler) {
   assert_on_reactor_thread();
   wake_handler_ = handler;
-}
-
-void ReactorCore::stop() noexcept {
-  // ORDERING stop: release; run() acquires. The order against the wake is kept by wake_pending_.
-  stop_requested_.store(true, std::memory_order_release);
-  wake();
 }
 
 // ---- running ----
@@ -83,10 +86,10 @@ std::size_t ReactorCore::run_once() {
 }
 
 void ReactorCore::run() {
-  // ORDERING stop: acquire, pairs with stop(). exchange, so that run() can be called again.
-  while (!stop_requested_.exchange(false, std::memory_order_acquire)) {
+  while (!stopped_) {
     run_once();
   }
+  stopped_ = false;  // run() can be called again
 }
 
 void ReactorCore::expire_timers() {

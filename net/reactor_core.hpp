@@ -80,7 +80,7 @@ class ReactorCore : public Reactor {
   int take_accepted(int fd);
   // The last completion of an operation that the kernel does not let go of yet: it lives on, silent, until it does.
   void deliver_last_early(Op& op, std::int64_t result);
-  // The eventfd has been read: calls the wake handler.
+  // The eventfd has been read: takes the bell's bits, calls the wake handler.
   void wake_arrived();
 
   Op* find(Token token) noexcept { return table_.find(token); }
@@ -108,6 +108,10 @@ class ReactorCore : public Reactor {
     bool pumping = false;
   };
 
+  static constexpr std::uint32_t kRung = 1;  // a wake is under way: its ringer writes the eventfd, others need not
+  static constexpr std::uint32_t kStop = 2;
+
+  void ring(std::uint32_t bits) noexcept;
   Op& begin(OpKind kind, int fd, Handler handler);
   Token launch(Op& op);
   FdState& room_for(int fd);
@@ -142,8 +146,8 @@ class ReactorCore : public Reactor {
   OwnedFds owned_;
   std::atomic<int> wake_fd_;
   std::atomic<int> backend_fd_{-1};
-  std::atomic<bool> wake_pending_{false};
-  std::atomic<bool> stop_requested_{false};
+  std::atomic<std::uint32_t> bell_{0};  // kRung, kStop
+  bool stopped_ = false;
 };
 
 }  // namespace setsuna::net

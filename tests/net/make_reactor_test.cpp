@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 
 #include "net/descriptors.hpp"
@@ -96,8 +97,16 @@ TEST(MakeReactor, FallsBackWhereIoUringIsRefused) {
 // The whole suite once more with the filter in place; what is chosen automatically is epoll then.
 class UnderSeccomp : public testing::TestWithParam<const char*> {};
 
+// The program of that name beside this one.
+std::string sibling(const std::string& name) {
+  const std::string own_name = "make_reactor_test";
+  std::string path = std::filesystem::read_symlink("/proc/self/exe");
+  EXPECT_TRUE(path.ends_with(own_name)) << path;
+  return path.replace(path.size() - own_name.size(), own_name.size(), name);
+}
+
 TEST_P(UnderSeccomp, TheSuitePasses) {
-  const std::string program = std::string(SETSUNA_TEST_BIN) + "/net_" + GetParam();
+  const std::string program = sibling(GetParam());
   EXPECT_EQ(in_child([&] {
               if (!refuse_io_uring()) {
                 return 125;

@@ -89,6 +89,24 @@ TEST_P(Wake, StopEndsRunAndRunCanBeCalledAgain) {
   }
 }
 
+TEST_P(Wake, TheReactorMayBeDestroyedAsSoonAsItStops) {
+  for (int round = 0; round < 100; ++round) {
+    std::atomic<Reactor*> shared{nullptr};
+    std::thread thread([&] {
+      const MadeReactor made = make_reactor(GetParam());
+      shared = made.reactor.get();
+      made.reactor->run();
+    });
+    Reactor* reactor;
+    while ((reactor = shared.load()) == nullptr) {
+      std::this_thread::yield();
+    }
+    reactor->wake();
+    reactor->stop();  // may still be on its way out when the reactor is gone
+    thread.join();
+  }
+}
+
 std::uint64_t voluntary_switches(pid_t thread) {
   std::ifstream status("/proc/self/task/" + std::to_string(thread) + "/status");
   std::string word;
