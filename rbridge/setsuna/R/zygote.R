@@ -97,7 +97,7 @@
   .apply_own(config$own)
   if (exists(".Random.seed", globalenv(), inherits = FALSE)) rm(".Random.seed", envir = globalenv())
   status <- if (is.null(config$entry)) {
-    .Call(C_daemon_run, link, config$daemon)
+    .daemon_run(link, config$daemon)
   } else {
     tryCatch({
       eval(config$entry, globalenv())
@@ -205,6 +205,6 @@
     first_file(Sys.getenv("R_PROFILE_USER", ".Rprofile"), "~/.Rprofile"),
     first_file(Sys.getenv("R_ENVIRON_USER", ".Renviron"), "~/.Renviron")
   )
-  files <- normalizePath(files)
+  files <- normalizePath(as.character(files))
   list(env = Sys.getenv(variables, NA), files = files, changed = file.mtime(files), preload = preload)
 }

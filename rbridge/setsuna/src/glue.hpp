@@ -22,3 +22,11 @@
 extern const R_CallMethodDef kCodecEntries[];
 extern const R_CallMethodDef kInfoEntries[];
 extern const R_CallMethodDef kZygoteEntries[];
+extern const R_CallMethodDef kDaemonEntries[];
+extern const R_CallMethodDef kEvaluatorEntries[];
+extern const R_CallMethodDef kProfileNameEntries[];
+extern const R_CallMethodDef kTaskEntries[];
+
+// A row of such a table. The detour over void (*)() is the cast that compilers accept for any function.
+#define SETSUNA_ENTRY(name, function, args) \
+  { #name, reinterpret_cast<DL_FUNC>(reinterpret_cast<void (*)()>(&(function))), args }

@@ -107,6 +107,22 @@ SEXP codec_detach() {
   return Rf_ScalarInteger(static_cast<int>(views));
 }
 
+// Takes the block away from under views that are still referenced. No product code does this; it is how a test gets at a
+// detached view, which otherwise only code that hides its references from R's counting would see.
+SEXP codec_detach_all() {
+  if (last_block != nullptr) {
+    codec::ViewSource* source = &last_block->source;
+    codec::detach_all(source);
+    free_block(source);
+  }
+  return R_NilValue;
+}
+
+SEXP codec_touch(SEXP x) {
+  if (TYPEOF(x) == REALSXP) REAL(x);
+  return R_NilValue;
+}
+
 SEXP codec_live_blocks() {
   codec::drain_released();
   return Rf_ScalarInteger(live_blocks);
@@ -127,6 +143,8 @@ extern const R_CallMethodDef kCodecEntries[] = {
     {"codec_block_state", reinterpret_cast<DL_FUNC>(&codec_block_state), 0},
     {"codec_detach", reinterpret_cast<DL_FUNC>(&codec_detach), 0},
     {"codec_live_blocks", reinterpret_cast<DL_FUNC>(&codec_live_blocks), 0},
+    {"codec_detach_all", reinterpret_cast<DL_FUNC>(&codec_detach_all), 0},
+    {"codec_touch", reinterpret_cast<DL_FUNC>(&codec_touch), 1},
     {"codec_drop", reinterpret_cast<DL_FUNC>(&codec_drop), 1},
     {nullptr, nullptr, 0},
 };

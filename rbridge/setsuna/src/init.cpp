@@ -9,6 +9,10 @@ constexpr const R_CallMethodDef* kTables[] = {
     kCodecEntries,
     kInfoEntries,
     kZygoteEntries,
+    kDaemonEntries,
+    kEvaluatorEntries,
+    kProfileNameEntries,
+    kTaskEntries,
 };
 
 constexpr int kMaxEntries = 256;

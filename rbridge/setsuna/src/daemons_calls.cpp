@@ -1,0 +1,394 @@
+// What R/daemons.R reaches: making and ending profiles, their state, everywhere().
+
+#include <unistd.h>
+
+#include <cstring>
+
+#include "glue.hpp"
+#include "guard.hpp"
+#include "handle.hpp"
+#include "profiles_state.hpp"
+#include "rbridge/codec/codec.hpp"
+#include "rbridge/embed/zygote_client.hpp"
+#include "runtime/sysmem.hpp"
+#include "wait.hpp"
+
+namespace setsuna::host {
+
+codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env);   // tasks_calls.cpp
+SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon);
+
+namespace {
+
+SEXP option(SEXP options, const char* name) {
+  SEXP names = Rf_getAttrib(options, R_NamesSymbol);
+  for (R_xlen_t i = 0; i < Rf_xlength(options); ++i) {
+    if (std::strcmp(CHAR(STRING_ELT(names, i)), name) == 0) {
+      return VECTOR_ELT(options, i);
+    }
+  }
+  return R_NilValue;
+}
+
+double number(SEXP options, const char* name, double otherwise) {
+  SEXP value = option(options, name);
+  return value == R_NilValue ? otherwise : Rf_asReal(value);
+}
+
+bool flag(SEXP options, const char* name, bool otherwise) {
+  SEXP value = option(options, name);
+  return value == R_NilValue ? otherwise : Rf_asLogical(value) == TRUE;
+}
+
+std::string text(SEXP options, const char* name) {
+  SEXP value = option(options, name);
+  return TYPEOF(value) == STRSXP && XLENGTH(value) == 1 ? CHAR(STRING_ELT(value, 0)) : "";
+}
+
+// The parts of `.profile_options()` (daemons.R). Reads R objects, jumps nowhere: its values were checked in R.
+ProfileConfig config_from(SEXP options) {
+  ProfileConfig config;
+  config.name = text(options, "name");
+  config.zygote_key = text(options, "zygote_key");
+  config.output = flag(options, "output", false);
+  config.autoexit = static_cast<std::int32_t>(number(options, "autoexit", 0));
+  config.spin_us = static_cast<std::uint32_t>(number(options, "spin", 0));
+  config.pool.dispatcher = flag(options, "dispatcher", true);
+  config.pool.ephemeral = flag(options, "ephemeral", false);
+  config.pool.respawn = flag(options, "respawn", true);
+  config.pool.seeded = flag(options, "seeded", false);
+  if (SEXP stream = option(options, "stream"); TYPEOF(stream) == INTSXP && XLENGTH(stream) == 6) {
+    std::memcpy(config.pool.stream.data(), INTEGER(stream), sizeof(config.pool.stream));
+  }
+  const double memory_mb = number(options, "memory", -1);
+  config.pool.budget_bytes = memory_mb >= 0 ? static_cast<std::uint64_t>(memory_mb * 1e6)
+                                            : runtime::memory_ceiling().bytes / 2;
+  SEXP bytes = option(options, "config");
+  config.config_fd = embed::config_memfd(RAW(bytes), static_cast<std::size_t>(XLENGTH(bytes)));
+  if (!config.config_fd) {
+    throw std::runtime_error(std::string("the daemons' configuration cannot be stored: ") + std::strerror(errno));
+  }
+  return config;
+}
+
+embed::ZygoteSpawn spawn_from(SEXP options) {
+  embed::ZygoteSpawn spawn;
+  spawn.program = text(options, "program");
+  spawn.library = text(options, "library");
+  SEXP preload = option(options, "preload");
+  for (R_xlen_t i = 0; i < Rf_xlength(preload); ++i) {
+    spawn.preload.emplace_back(CHAR(STRING_ELT(preload, i)));
+  }
+  return spawn;
+}
+
+std::uint32_t* slot_of(const char* name, bool ephemeral, std::uint32_t* storage) {
+  if (ephemeral) {
+    return ephemeral_slot();
+  }
+  *storage = current_profile(name);
+  return storage;
+}
+
+void close_id(Host& host, std::uint32_t id, bool kill_busy) {
+  std::lock_guard<std::mutex> lock(host.mutex());
+  if (Profile* profile = host.profile(id)) {
+    host.close_profile(*profile, kill_busy);
+  }
+}
+
+// Makes the profile and asks for `n` daemons. The old one of that name is closed first.
+SEXP profile_open(SEXP options, SEXP n) {
+  refuse_in_fork();
+  drain_dropped();
+  const int count = Rf_asInteger(n);
+  std::uint32_t made = kNoProfile;
+  const bool done = guarded([&] {
+    Host& host = Host::get();
+    ProfileConfig config = config_from(options);
+    const std::string name = config.name;
+    const bool ephemeral = config.pool.ephemeral;
+    host.ensure_zygote(config.zygote_key, spawn_from(options));
+    std::uint32_t storage = kNoProfile;
+    std::uint32_t* current = slot_of(name.c_str(), ephemeral, &storage);
+    if (*current != kNoProfile) {
+      close_id(host, *current, !ephemeral);
+    }
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile& profile = host.add_profile(std::move(config));
+    made = profile.id();
+    for (int i = 0; i < count; ++i) {
+      std::uint32_t epoch = 0;
+      profile.pool().add_daemon(false, &epoch);
+    }
+    host.settle(profile);
+    if (ephemeral) {
+      *ephemeral_slot() = made;
+    } else {
+      set_current_profile(name.c_str(), made);
+    }
+  });
+  if (!done) {
+    Rf_error("%s", guard_message);
+  }
+  return Rf_ScalarInteger(static_cast<int>(made));
+}
+
+SEXP profile_add_daemons(SEXP compute, SEXP n) {
+  refuse_in_fork();
+  const std::uint32_t id = current_profile(profile_name(compute));
+  int added = 0;
+  const bool done = guarded([&] {
+    Host& host = Host::get();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(id);
+    for (int i = 0; profile != nullptr && i < Rf_asInteger(n); ++i) {
+      std::uint32_t epoch = 0;
+      added += profile->pool().add_daemon(false, &epoch) != runtime::kNoSlot ? 1 : 0;
+    }
+    if (profile != nullptr) {
+      host.settle(*profile);
+    }
+  });
+  if (!done) {
+    Rf_error("%s", guard_message);
+  }
+  return Rf_ScalarInteger(added);
+}
+
+struct Progress {
+  std::uint32_t online = 0;
+  std::uint32_t alive = 0;
+  bool failed = false;
+};
+
+Progress look(std::uint32_t id) noexcept {
+  Progress progress;
+  guarded([&] {
+    Host& host = *Host::existing();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(id);
+    if (profile == nullptr) {
+      progress.failed = true;
+      return;
+    }
+    profile->sync_online();
+    progress.online = profile->pool().online();
+    progress.alive = profile->pool().alive();
+    progress.failed = !profile->failure.empty() || profile->pool().gave_up();
+    if (progress.failed) {
+      std::snprintf(guard_message, sizeof(guard_message), "%s", profile->failure.c_str());
+    }
+  });
+  return progress;
+}
+
+// Waits until `n` daemons are online. Character: why they cannot start; NULL: all are there.
+SEXP profile_wait_online(SEXP id_, SEXP n) {
+  const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
+  const auto wanted = static_cast<std::uint32_t>(Rf_asInteger(n));
+  for (;;) {
+    const Progress progress = look(id);
+    if (progress.online >= wanted) {
+      return R_NilValue;
+    }
+    if (progress.failed) {
+      return Rf_mkString(guard_message);
+    }
+    sleep_for_profile(id);
+    R_CheckUserInterrupt();
+  }
+}
+
+// TRUE if there was something to close.
+SEXP profile_close(SEXP compute, SEXP kill_busy) {
+  refuse_in_fork();
+  drain_dropped();
+  const char* name = profile_name(compute);
+  const std::uint32_t id = current_profile(name);
+  if (id == kNoProfile) {
+    return Rf_ScalarLogical(FALSE);
+  }
+  const bool done = guarded([&] { close_id(Host::get(), id, Rf_asLogical(kill_busy) == TRUE); });
+  set_current_profile(name, kNoProfile);
+  if (!done) {
+    Rf_error("%s", guard_message);
+  }
+  return Rf_ScalarLogical(TRUE);
+}
+
+SEXP profile_id(SEXP compute) {
+  const std::uint32_t id = current_profile(profile_name(compute));
+  return id == kNoProfile ? R_NilValue : Rf_ScalarInteger(static_cast<int>(id));
+}
+
+SEXP ephemeral_id() {
+  const std::uint32_t id = *ephemeral_slot();
+  return id == kNoProfile ? R_NilValue : Rf_ScalarInteger(static_cast<int>(id));
+}
+
+SEXP profile_set_sync(SEXP compute, SEXP sync) {
+  set_sync_profile(profile_name(compute), Rf_asLogical(sync) == TRUE);
+  return R_NilValue;
+}
+
+SEXP profile_is_sync(SEXP compute) { return Rf_ScalarLogical(is_sync_profile(profile_name(compute))); }
+
+// --- State -------------------------------------------------------------------------------------------------
+
+struct DaemonRow {
+  int online, instance, assigned, complete, pid;
+};
+
+struct Snapshot {
+  dispatch::Counts counts;
+  double used_bytes, budget_bytes, segment_bytes, backed_bytes;
+  int daemon_count;
+  DaemonRow rows[runtime::kMaxDaemons];
+  char backend[256];
+  char size_reason[256];
+  bool found;
+} snapshot;
+
+void take_snapshot(std::uint32_t id) noexcept {
+  snapshot.found = false;
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    Profile* profile = host->profile(id);
+    if (profile == nullptr) {
+      return;
+    }
+    profile->progress();
+    host->settle(*profile);
+    snapshot.found = true;
+    snapshot.counts = profile->pool().counts(profile->executing());
+    snapshot.used_bytes = static_cast<double>(profile->pool().used_bytes());
+    snapshot.budget_bytes = static_cast<double>(profile->pool().config().budget_bytes);
+    const runtime::ArenaUse use = profile->arena().use();
+    snapshot.segment_bytes = static_cast<double>(use.segment_total);
+    snapshot.backed_bytes = static_cast<double>(use.segment_backed);
+    std::snprintf(snapshot.backend, sizeof(snapshot.backend), "%s", host->backend().c_str());
+    std::snprintf(snapshot.size_reason, sizeof(snapshot.size_reason), "%s", profile->segment().size_reason().c_str());
+    const auto& daemons = profile->pool().daemons();
+    snapshot.daemon_count = static_cast<int>(daemons.size());
+    for (std::uint32_t i = 0; i < daemons.size(); ++i) {
+      const auto& record = profile->port().daemon(i);
+      snapshot.rows[i] = {daemons[i].state == dispatch::DaemonInfo::State::kLive ? 1 : 0,
+                          static_cast<int>(daemons[i].instance),
+                          static_cast<int>(record.assigned.load(std::memory_order_relaxed)),
+                          static_cast<int>(record.completed.load(std::memory_order_relaxed)), daemons[i].pid};
+    }
+  });
+}
+
+SEXP real_vector(const double* values, int n) {
+  SEXP out = Rf_allocVector(REALSXP, n);
+  std::memcpy(REAL(out), values, static_cast<std::size_t>(n) * sizeof(double));
+  return out;
+}
+
+// list(counts = c(connections, cumulative, awaiting, executing, completed), daemons = matrix, memory, backend, reason)
+SEXP profile_status(SEXP id) {
+  refuse_in_fork();
+  take_snapshot(static_cast<std::uint32_t>(Rf_asInteger(id)));
+  if (!snapshot.found) {
+    return R_NilValue;
+  }
+  const dispatch::Counts& c = snapshot.counts;
+  const double counts[] = {static_cast<double>(c.connections), static_cast<double>(c.cumulative),
+                           static_cast<double>(c.awaiting), static_cast<double>(c.executing),
+                           static_cast<double>(c.completed)};
+  const double memory[] = {snapshot.used_bytes, snapshot.budget_bytes, snapshot.backed_bytes, snapshot.segment_bytes};
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, 5));
+  SET_VECTOR_ELT(out, 0, real_vector(counts, 5));
+  SEXP daemons = Rf_allocMatrix(INTSXP, snapshot.daemon_count, 5);
+  SET_VECTOR_ELT(out, 1, daemons);
+  const int n = snapshot.daemon_count;
+  for (int i = 0; i < n; ++i) {
+    const DaemonRow& row = snapshot.rows[i];
+    const int values[] = {row.online, row.instance, row.assigned, row.complete, row.pid};
+    for (int j = 0; j < 5; ++j) {
+      INTEGER(daemons)[i + j * n] = values[j];
+    }
+  }
+  SET_VECTOR_ELT(out, 2, real_vector(memory, 4));
+  SET_VECTOR_ELT(out, 3, Rf_mkString(snapshot.backend));
+  SET_VECTOR_ELT(out, 4, Rf_mkString(snapshot.size_reason));
+  UNPROTECT(1);
+  return out;
+}
+
+SEXP profile_next_stream(SEXP id) {
+  refuse_in_fork();
+  dispatch::StreamState state{};
+  guarded([&] {
+    Host& host = *Host::existing();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    state = host.profile(static_cast<std::uint32_t>(Rf_asInteger(id)))->pool().take_stream();
+  });
+  SEXP out = Rf_allocVector(INTSXP, 7);
+  INTEGER(out)[0] = 10407;
+  std::memcpy(INTEGER(out) + 1, state.data(), sizeof(state));
+  return out;
+}
+
+SEXP seed_stream(SEXP seed) {
+  const dispatch::StreamState state = dispatch::stream_from_seed(Rf_asInteger(seed));
+  SEXP out = Rf_allocVector(INTSXP, 6);
+  std::memcpy(INTEGER(out), state.data(), sizeof(state));
+  return out;
+}
+
+// --- everywhere() ------------------------------------------------------------------------------------------
+
+// Sends the expression to each daemon and into the log for later ones. A list of mirai.
+SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
+  refuse_in_fork();
+  drain_dropped();
+  const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
+  codec::EncodeBuffer* buffer = encode_everywhere(expr, env);
+  int targets[runtime::kMaxDaemons];
+  int count = 0;
+  const bool done = guarded([&] {
+    std::vector<std::uint8_t> bytes(buffer->total);
+    codec::write_encoded(buffer, bytes.data());
+    Host& host = *Host::existing();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(id);
+    profile->progress();
+    const auto& daemons = profile->pool().daemons();
+    for (std::uint32_t i = 0; i < daemons.size(); ++i) {
+      const auto state = daemons[i].state;
+      if (state == dispatch::DaemonInfo::State::kLive || state == dispatch::DaemonInfo::State::kStarting) {
+        targets[count++] = static_cast<int>(i);
+      }
+    }
+    profile->pool().log_everywhere(bytes.data(), bytes.size());
+  });
+  if (!done) {
+    Rf_error("%s", guard_message);
+  }
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, count));
+  for (int i = 0; i < count; ++i) {
+    SET_VECTOR_ELT(out, i, submit_everywhere(id, static_cast<std::uint32_t>(targets[i])));
+  }
+  UNPROTECT(1);
+  return out;
+}
+
+SEXP host_backend() {
+  Host* host = Host::existing();
+  return host == nullptr ? R_NilValue : Rf_mkString(host->backend().c_str());
+}
+
+}  // namespace
+}  // namespace setsuna::host
+
+#define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
+extern const R_CallMethodDef kDaemonEntries[] = {
+    ENTRY(profile_open, 2),     ENTRY(profile_add_daemons, 2), ENTRY(profile_wait_online, 2), ENTRY(profile_close, 2),
+    ENTRY(profile_id, 1),       ENTRY(ephemeral_id, 0),        ENTRY(profile_set_sync, 2),    ENTRY(profile_is_sync, 1),
+    ENTRY(profile_status, 1),   ENTRY(profile_next_stream, 1), ENTRY(seed_stream, 1),         ENTRY(profile_everywhere, 3),
+    ENTRY(host_backend, 0),     {nullptr, nullptr, 0},
+};

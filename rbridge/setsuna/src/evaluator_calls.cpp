@@ -1,0 +1,89 @@
+// What R/daemon.R reaches of rbridge/embed/evaluator.hpp: the task loop of a daemon.
+
+#include <cstring>
+#include <exception>
+
+#include "dispatch/rng_stream.hpp"
+#include "glue.hpp"
+#include "rbridge/embed/evaluator.hpp"
+
+namespace {
+
+using setsuna::embed::Evaluator;
+using setsuna::embed::EvaluatorOptions;
+using setsuna::embed::LeaveReason;
+
+char message[1024];
+
+double at(SEXP values, R_xlen_t i) { return REAL(values)[i]; }
+
+// link: segment, host page and doorbell descriptors, index, epoch. numbers: cleanup, forked, idletime, walltime, maxtasks
+// (-1: none). stream: 6 integers or NULL.
+SEXP daemon_attach(SEXP link, SEXP numbers, SEXP stream) {
+  EvaluatorOptions options;
+  options.cleanup = at(numbers, 0) != 0;
+  options.forked = at(numbers, 1) != 0;
+  options.idletime_ms = at(numbers, 2);
+  options.walltime_ms = at(numbers, 3);
+  options.maxtasks = at(numbers, 4);
+  if (TYPEOF(stream) == INTSXP && XLENGTH(stream) == 6) {
+    options.has_stream = true;
+    std::memcpy(options.stream, INTEGER(stream), sizeof(options.stream));
+  }
+  const int* l = INTEGER(link);
+  bool failed = false;
+  try {
+    Evaluator::attach(l[0], l[1], l[2], static_cast<std::uint32_t>(l[3]), static_cast<std::uint32_t>(l[4]) & 0xFFFFU,
+                      options);
+  } catch (const std::exception& error) {
+    std::snprintf(message, sizeof(message), "%s", error.what());
+    failed = true;
+  }
+  if (failed) {
+    Rf_error("%s", message);
+  }
+  return R_NilValue;
+}
+
+SEXP daemon_start(SEXP restore) {
+  Evaluator::start(restore);
+  return R_NilValue;
+}
+
+SEXP daemon_loop() { return Rf_ScalarInteger(static_cast<int>(Evaluator::run())); }
+
+SEXP daemon_finish(SEXP object, SEXP interrupted) {
+  Evaluator::finish_error(object, Rf_asLogical(interrupted) == TRUE);
+  return R_NilValue;
+}
+
+SEXP daemon_leave(SEXP reason) {
+  Evaluator::leave(static_cast<LeaveReason>(Rf_asInteger(reason)));
+  return R_NilValue;
+}
+
+// Stream `index` + 1 of the base state; later incarnations (epochs) go on in substreams of it.
+SEXP daemon_stream(SEXP base, SEXP index, SEXP epoch) {
+  setsuna::dispatch::StreamState state{};
+  std::memcpy(state.data(), INTEGER(base), sizeof(state));
+  for (int i = 0; i <= Rf_asInteger(index); ++i) {
+    state = setsuna::dispatch::next_stream(state);
+  }
+  for (int i = 1; i < Rf_asInteger(epoch); ++i) {
+    state = setsuna::dispatch::next_substream(state);
+  }
+  SEXP out = Rf_allocVector(INTSXP, 6);
+  std::memcpy(INTEGER(out), state.data(), sizeof(state));
+  return out;
+}
+
+SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
+
+}  // namespace
+
+extern const R_CallMethodDef kEvaluatorEntries[] = {
+    SETSUNA_ENTRY(daemon_attach, daemon_attach, 3), SETSUNA_ENTRY(daemon_start, daemon_start, 1),
+    SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),     SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
+    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),   SETSUNA_ENTRY(daemon_stream, daemon_stream, 3), SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
+    {nullptr, nullptr, 0},
+};

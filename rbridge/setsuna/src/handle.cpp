@@ -1,0 +1,192 @@
+#include "handle.hpp"
+
+#include <cstdlib>
+
+#include "host.hpp"
+#include "rbridge/codec/codec.hpp"
+
+namespace setsuna::host {
+namespace {
+
+constexpr std::uintptr_t kCollectedAddress = ~std::uintptr_t{0};
+constexpr std::uint64_t kFlood = 1024;  // unfinished tasks from which on handles share finalizers
+constexpr int kChunk = 16;
+
+struct Chunk {
+  int used;
+  TaskRef refs[kChunk];
+  bool live[kChunk];
+};
+
+SEXP class_vector = nullptr;
+SEXP open_chunk = nullptr;  // preserved while it has room
+
+// Finalizers run inside the garbage collector, where no lock may be taken: they append here.
+TaskRef* dropped = nullptr;
+std::size_t dropped_count = 0;
+std::size_t dropped_capacity = 0;
+
+void* to_address(TaskRef ref) {
+  return reinterpret_cast<void*>((static_cast<std::uintptr_t>(ref.profile) << 33) | (std::uintptr_t{ref.task} << 1) | 1U);
+}
+
+TaskRef from_address(void* address) {
+  const auto bits = reinterpret_cast<std::uintptr_t>(address);
+  return {static_cast<std::uint32_t>(bits >> 33), static_cast<std::uint32_t>(bits >> 1)};
+}
+
+void append_dropped(TaskRef ref) {
+  if (dropped_count == dropped_capacity) {
+    const std::size_t capacity = dropped_capacity == 0 ? 1024 : dropped_capacity * 2;
+    auto* grown = static_cast<TaskRef*>(std::realloc(dropped, capacity * sizeof(TaskRef)));
+    if (grown == nullptr) {
+      return;  // leaks one task
+    }
+    dropped = grown;
+    dropped_capacity = capacity;
+  }
+  dropped[dropped_count++] = ref;
+}
+
+void finalize_handle(SEXP handle) {
+  void* address = R_ExternalPtrAddr(handle);
+  if (address != nullptr && address != reinterpret_cast<void*>(kCollectedAddress) && !Host::forked()) {
+    append_dropped(from_address(address));
+  }
+  R_ClearExternalPtr(handle);
+}
+
+void finalize_chunk(SEXP holder) {
+  auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
+  if (chunk == nullptr) {
+    return;
+  }
+  for (int i = 0; i < chunk->used && !Host::forked(); ++i) {
+    if (chunk->live[i]) {
+      append_dropped(chunk->refs[i]);
+    }
+  }
+  std::free(chunk);
+  R_ClearExternalPtr(holder);
+}
+
+SEXP chunk_with_room() {
+  if (open_chunk != nullptr) {
+    auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(open_chunk));
+    if (chunk->used < kChunk) {
+      return open_chunk;
+    }
+    R_ReleaseObject(open_chunk);
+    open_chunk = nullptr;
+  }
+  auto* chunk = static_cast<Chunk*>(std::calloc(1, sizeof(Chunk)));
+  if (chunk == nullptr) {
+    return R_NilValue;
+  }
+  SEXP holder = PROTECT(R_MakeExternalPtr(chunk, R_NilValue, R_NilValue));
+  R_RegisterCFinalizerEx(holder, finalize_chunk, FALSE);
+  R_PreserveObject(holder);
+  open_chunk = holder;
+  UNPROTECT(1);
+  return holder;
+}
+
+SEXP with_class(SEXP handle) {
+  if (class_vector == nullptr) {
+    class_vector = Rf_mkString("mirai");
+    R_PreserveObject(class_vector);
+    MARK_NOT_MUTABLE(class_vector);
+  }
+  Rf_setAttrib(handle, R_ClassSymbol, class_vector);
+  return handle;
+}
+
+// The chunk must not drop what was collected.
+void forget_in_chunk(SEXP holder, TaskRef ref) {
+  auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
+  for (int i = 0; chunk != nullptr && i < chunk->used; ++i) {
+    if (chunk->refs[i].task == ref.task && chunk->refs[i].profile == ref.profile) {
+      chunk->live[i] = false;
+    }
+  }
+}
+
+void drop_task(Host& host, TaskRef ref) {
+  std::lock_guard<std::mutex> lock(host.mutex());
+  if (Profile* profile = host.profile(ref.profile)) {
+    profile->pool().drop(ref.task);
+    if (profile->pool().closed()) {
+      host.settle(*profile);
+    }
+  }
+}
+
+}  // namespace
+
+SEXP make_handle(TaskRef ref, std::uint64_t outstanding) {
+  SEXP chunk = PROTECT(outstanding > kFlood ? chunk_with_room() : R_NilValue);
+  SEXP handle = PROTECT(R_MakeExternalPtr(to_address(ref), R_NilValue, chunk));
+  if (chunk != R_NilValue) {
+    auto* of = static_cast<Chunk*>(R_ExternalPtrAddr(chunk));
+    of->refs[of->used] = ref;
+    of->live[of->used++] = true;
+  } else {
+    R_RegisterCFinalizerEx(handle, finalize_handle, FALSE);
+  }
+  with_class(handle);
+  UNPROTECT(2);
+  return handle;
+}
+
+SEXP make_resolved_handle(SEXP value) {
+  SEXP handle = PROTECT(R_MakeExternalPtr(reinterpret_cast<void*>(kCollectedAddress), value, R_NilValue));
+  with_class(handle);
+  UNPROTECT(1);
+  return handle;
+}
+
+bool is_handle(SEXP x) { return TYPEOF(x) == EXTPTRSXP && Rf_inherits(x, "mirai"); }
+
+HandleState handle_state(SEXP handle) {
+  void* address = R_ExternalPtrAddr(handle);
+  if (address == nullptr) {
+    return HandleState::kDead;
+  }
+  return address == reinterpret_cast<void*>(kCollectedAddress) ? HandleState::kCollected : HandleState::kOpen;
+}
+
+TaskRef handle_ref(SEXP handle) { return from_address(R_ExternalPtrAddr(handle)); }
+
+SEXP handle_value(SEXP handle) { return R_ExternalPtrTag(handle); }
+
+void collect_handle(SEXP handle, SEXP value) {
+  const TaskRef ref = handle_ref(handle);
+  R_SetExternalPtrTag(handle, value);
+  MARK_NOT_MUTABLE(value);  // m$data is handed out again and again
+  R_SetExternalPtrAddr(handle, reinterpret_cast<void*>(kCollectedAddress));
+  if (SEXP holder = R_ExternalPtrProtected(handle); holder != R_NilValue) {
+    forget_in_chunk(holder, ref);
+    R_SetExternalPtrProtected(handle, R_NilValue);
+  }
+  drop_task(*Host::existing(), ref);
+}
+
+void drain_dropped() {
+  codec::drain_released();
+  Host* host = Host::existing();
+  if (dropped_count == 0 || host == nullptr) {
+    return;
+  }
+  std::lock_guard<std::mutex> lock(host->mutex());
+  for (std::size_t i = 0; i < dropped_count; ++i) {
+    if (Profile* profile = host->profile(dropped[i].profile)) {
+      profile->pool().drop(dropped[i].task);
+      if (profile->pool().closed()) {
+        host->settle(*profile);
+      }
+    }
+  }
+  dropped_count = 0;
+}
+
+}  // namespace setsuna::host

@@ -1,0 +1,34 @@
+// The R object `mirai`: an external pointer that names a task of a profile, and carries the value once it is known.
+//
+// Address: profile and task index (never dereferenced), kCollected once the value is in the tag, NULL after saveRDS.
+// Protected value: in a flood, the chunk that shares one finalizer among neighbours.
+#pragma once
+
+#include <cstdint>
+
+#include "glue.hpp"
+
+namespace setsuna::host {
+
+struct TaskRef {
+  std::uint32_t profile = 0;
+  std::uint32_t task = 0;
+};
+
+enum class HandleState { kOpen, kCollected, kDead };  // kDead: restored from a file
+
+// A new mirai for a submitted task. `outstanding`: unfinished tasks of the profile; many share finalizers. May jump (and
+// then leaks the task until the process ends).
+SEXP make_handle(TaskRef ref, std::uint64_t outstanding);
+// A mirai that has its value already (sync evaluation, tests).
+SEXP make_resolved_handle(SEXP value);
+bool is_handle(SEXP x);
+HandleState handle_state(SEXP handle);
+TaskRef handle_ref(SEXP handle);
+SEXP handle_value(SEXP handle);
+// Stores the value and lets the task go.
+void collect_handle(SEXP handle, SEXP value);
+// Lets go of tasks whose handles the garbage collector has found dead, and of released views. R thread, no lock held.
+void drain_dropped();
+
+}  // namespace setsuna::host

@@ -1,0 +1,503 @@
+#include "host.hpp"
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <cstring>
+#include <stdexcept>
+#include <thread>
+
+#include "net/make_reactor.hpp"
+#include "net/signals.hpp"
+#include "runtime/clock.hpp"
+#include "runtime/futex.hpp"
+
+namespace setsuna::host {
+namespace {
+
+Host* the_host = nullptr;
+bool in_forked_child = false;
+
+// Fork servers are shared by profiles: the wire's epoch also says which profile.
+constexpr std::uint32_t wire_epoch(std::uint32_t profile, std::uint32_t epoch) { return (profile << 16) | epoch; }
+
+constexpr int kZygoteFailuresMax = 2;
+
+}  // namespace
+
+bool Host::forked() { return in_forked_child; }
+
+Host* Host::existing() { return the_host; }
+
+Host& Host::get() {
+  if (the_host == nullptr) {
+    auto made = std::unique_ptr<Host>(new Host());
+    made->start();
+    the_host = made.release();  // never destroyed: the reactor thread uses it until the process ends
+    ::pthread_atfork(nullptr, nullptr, &Host::atfork_child);
+  }
+  return *the_host;
+}
+
+void Host::atfork_child() {
+  in_forked_child = true;
+  if (the_host != nullptr) {
+    the_host->abandon_in_child();
+  }
+}
+
+void Host::abandon_in_child() {
+  reactor_->abandon_in_child();
+  for (auto& zygote : zygotes_) {
+    zygote->client.abandon();
+  }
+}
+
+// --- Reactor thread ----------------------------------------------------------------------------------------
+
+namespace {
+
+struct Started {
+  std::mutex mutex;
+  std::condition_variable ready;
+  bool done = false;
+  std::string error;
+};
+Started* started = nullptr;
+net::ReactorChoice wanted_reactor = net::ReactorChoice::kAutomatic;
+
+}  // namespace
+
+void Host::start() {
+  std::string error;
+  if (!page_.create(&error)) {
+    throw std::runtime_error("the host's shared page cannot be made: " + error);
+  }
+  if (!net::reactor_choice_from_environment(wanted_reactor, error)) {
+    throw std::runtime_error(error);
+  }
+  Started state;
+  started = &state;
+  {
+    net::SignalsBlocked blocked;
+    std::thread(&Host::reactor_main, this).detach();
+  }
+  std::unique_lock<std::mutex> lock(state.mutex);
+  state.ready.wait(lock, [&] { return state.done; });
+  if (!state.error.empty()) {
+    throw std::runtime_error(state.error);
+  }
+}
+
+void Host::reactor_main(Host* host) {
+  ::pthread_setname_np(::pthread_self(), "setsuna-reactor");
+  net::MadeReactor made = net::make_reactor(wanted_reactor);
+  host->reactor_ = std::move(made.reactor);
+  host->backend_ = made.backend;
+  const bool failed = host->reactor_ == nullptr;
+  if (!failed) {
+    host->reactor_->on_wake(net::Handler::to<&Host::on_wake>(host));
+  }
+  {
+    std::lock_guard<std::mutex> lock(started->mutex);
+    started->error = made.error;
+    started->done = true;
+    started->ready.notify_one();
+  }
+  if (!failed) {
+    host->reactor_->run();
+  }
+}
+
+void Host::wake_host_thread() {
+  page_.page()->futex.fetch_add(1, std::memory_order_release);  // ORDERING host/sleep
+  if (waiting_) {
+    runtime::SharedFutex::wake(&page_.page()->futex, 1);
+  }
+}
+
+void Host::on_wake(const net::Completion&) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  watch_new();
+  collect_finished();
+  set_timer();
+}
+
+void Host::watch_new() {
+  for (auto& zygote : zygotes_) {
+    if (!zygote->watched && !zygote->dead) {
+      zygote->watched = true;
+      reactor_->watch_readable(zygote->client.socket_fd(), net::Handler(&Host::on_zygote_message, zygote.get()));
+      reactor_->watch_pidfd(zygote->client.pidfd(), net::Handler(&Host::on_zygote_exit, zygote.get()));
+    }
+    if (!zygote->dead && zygote->client.wants_write()) {
+      zygote->client.flush();
+    }
+  }
+  for (auto& profile : profiles_) {
+    if (profile && !profile->watched && !profile->pool().closed()) {
+      profile->watched = true;
+      profile->doorbell_watch =
+          reactor_->watch_readable(profile->doorbell().fd(), net::Handler(&Host::on_doorbell, profile.get()));
+    }
+  }
+}
+
+void Host::set_timer() {
+  std::uint64_t next = 0;
+  for (auto& profile : profiles_) {
+    const std::uint64_t deadline = profile ? profile->pool().next_deadline_ns() : 0;
+    next = deadline != 0 && (next == 0 || deadline < next) ? deadline : next;
+  }
+  if (next == timer_deadline_ns_) {
+    return;
+  }
+  if (timer_) {
+    reactor_->forget(timer_);
+    timer_ = net::Token();
+  }
+  timer_deadline_ns_ = next;
+  if (next != 0) {
+    timer_ = reactor_->timer(next, net::Handler::to<&Host::on_timer>(this));
+  }
+}
+
+void Host::on_timer(const net::Completion&) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  timer_ = net::Token();
+  timer_deadline_ns_ = 0;
+  const std::uint64_t now = runtime::monotonic_ns();
+  for (auto& profile : profiles_) {
+    if (profile) {
+      profile->pool().on_time(now);
+      after_change(*profile);
+    }
+  }
+  set_timer();
+  lock.unlock();
+  run_notifications();
+}
+
+void Host::on_doorbell(void* context, const net::Completion&) {
+  auto* profile = static_cast<Profile*>(context);
+  Host* host = the_host;
+  profile->doorbell().drain();
+  {
+    std::lock_guard<std::mutex> lock(host->mutex_);
+    profile->progress();
+    host->after_change(*profile);
+    host->set_timer();
+  }
+  host->run_notifications();
+}
+
+// Under the mutex, on the reactor thread.
+void Host::after_change(Profile& profile) {
+  for (std::uint32_t task : profile.pool().take_notifications()) {
+    notifications_.emplace_back(profile.id(), task);
+  }
+  if (profile.pool().notify_pending() > 0 && !waiting_) {
+    profile.port().arm_gate(runtime::GateWord::event());
+  }
+  flush_spawns(profile);
+  wake_host_thread();
+}
+
+void Host::run_notifications() {
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> taken;
+  NotifyHook hook = nullptr;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    taken.swap(notifications_);
+    hook = notify_;
+  }
+  for (const auto& [profile, task] : taken) {
+    if (hook != nullptr) {
+      hook(profile, task);
+    }
+  }
+}
+
+void Host::collect_finished() {
+  for (auto& profile : profiles_) {
+    if (!profile || !profile->pool().closed()) {
+      continue;
+    }
+    if (profile->watched && profile->pool().alive() == 0) {
+      reactor_->forget(profile->doorbell_watch);
+      profile->watched = false;
+    }
+    if (profile->finished()) {
+      profile.reset();
+    }
+  }
+}
+
+// --- Fork servers ------------------------------------------------------------------------------------------
+
+Host::Zygote* Host::zygote_for(const std::string& key) {
+  for (auto& zygote : zygotes_) {
+    if (!zygote->dead && zygote->key == key) {
+      return zygote.get();
+    }
+  }
+  return nullptr;
+}
+
+void Host::ensure_zygote(const std::string& key, const embed::ZygoteSpawn& spawn) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (zygote_for(key) != nullptr) {
+      return;
+    }
+  }
+  auto zygote = std::make_unique<Zygote>();
+  zygote->key = key;
+  zygote->spawn = spawn;
+  zygote->host = this;
+  if (const int error = zygote->client.start(spawn); error != 0) {
+    throw std::runtime_error("the daemons' fork server '" + spawn.program + "' cannot be started: " +
+                             std::strerror(error));
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  zygotes_.push_back(std::move(zygote));
+  reactor_->wake();
+}
+
+void Host::restart_lost_zygotes() {
+  zygote_lost_.store(false, std::memory_order_release);
+  std::vector<std::pair<std::string, embed::ZygoteSpawn>> wanted;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto& profile : profiles_) {
+      if (!profile || profile->pool().closed() || zygote_for(profile->config().zygote_key) != nullptr) {
+        continue;
+      }
+      for (auto it = zygotes_.rbegin(); it != zygotes_.rend(); ++it) {
+        if ((*it)->key == profile->config().zygote_key && (*it)->failures < kZygoteFailuresMax) {
+          wanted.emplace_back((*it)->key, (*it)->spawn);
+          break;
+        }
+      }
+    }
+  }
+  for (const auto& [key, spawn] : wanted) {
+    ensure_zygote(key, spawn);
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& profile : profiles_) {
+    if (profile) {
+      flush_spawns(*profile);
+    }
+  }
+}
+
+std::string Host::zygote_output(const std::string& key) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto it = zygotes_.rbegin(); it != zygotes_.rend(); ++it) {
+    if ((*it)->key == key) {
+      return (*it)->client.error_output();
+    }
+  }
+  return {};
+}
+
+void Host::flush_spawns(Profile& profile) {
+  Zygote* zygote = zygote_for(profile.config().zygote_key);
+  if (zygote == nullptr) {
+    return;  // they wait in the profile for a new fork server
+  }
+  const std::vector<SpawnRequest> spawns = profile.take_spawns();
+  if (spawns.empty()) {
+    return;
+  }
+  std::vector<embed::DaemonId> ids;
+  ids.reserve(spawns.size());
+  for (const SpawnRequest& spawn : spawns) {
+    ids.push_back({spawn.index, wire_epoch(profile.id(), spawn.epoch)});
+  }
+  embed::ForkOrder order;
+  order.daemons = ids.data();
+  order.count = ids.size();
+  order.segment_fd = profile.segment().fd();
+  order.host_page_fd = page_.fd();
+  order.refill_fd = profile.doorbell().fd();
+  order.config_fd = profile.config().config_fd.get();
+  order.stdout_fd = profile.config().output ? 1 : -1;
+  order.stderr_fd = profile.config().output ? 2 : -1;
+  order.autoexit = profile.config().autoexit;
+  zygote->client.request_fork(order);
+  if (zygote->client.wants_write()) {
+    reactor_->wake();
+  }
+}
+
+Profile* Host::profile_of(embed::DaemonId id, std::uint32_t* epoch) {
+  *epoch = id.epoch & 0xFFFFU;
+  return profile(id.epoch >> 16);
+}
+
+void Host::on_zygote_message(void* context, const net::Completion&) {
+  auto* zygote = static_cast<Zygote*>(context);
+  Host* host = zygote->host;
+  {
+    std::lock_guard<std::mutex> lock(host->mutex_);
+    for (embed::ZygoteEvent& event : zygote->client.on_readable()) {
+      host->handle(*zygote, event);
+    }
+    host->set_timer();
+  }
+  host->run_notifications();
+}
+
+void Host::handle(Zygote& zygote, embed::ZygoteEvent& event) {
+  using Kind = embed::ZygoteEvent::Kind;
+  if (event.kind == Kind::ready) {
+    zygote.ready = true;
+    zygote.failures = 0;
+    return;
+  }
+  if (event.kind == Kind::lost) {
+    return;  // its pidfd tells the rest
+  }
+  std::uint32_t epoch = 0;
+  Profile* profile = profile_of(event.daemon, &epoch);
+  if (profile == nullptr || profile->process(event.daemon.index).epoch != epoch) {
+    return;
+  }
+  const std::uint32_t index = event.daemon.index;
+  DaemonProcess& process = profile->process(index);
+  if (event.kind == Kind::forked) {
+    process.pidfd = std::move(event.pidfd);
+    process.note.pid = event.pid;
+    profile->pool().on_forked(index, epoch, event.pid);
+    watch_daemon(*profile, index);
+  } else if (event.kind == Kind::exited) {
+    process.reported = true;
+    process.note = {event.pid, event.wait_status, event.oom_killed};
+    process.gone = process.gone || !process.watched;
+    profile->note_death_if_certain(index);
+  } else if (event.kind == Kind::failed) {
+    daemon_failed(*profile, index, epoch, event.message);
+  }
+  after_change(*profile);
+  collect_finished();
+}
+
+void Host::daemon_failed(Profile& profile, std::uint32_t index, std::uint32_t epoch, const std::string& why) {
+  profile.failure = why;
+  dispatch::DeathNote note;
+  note.wait_status = -1;
+  profile.pool().on_dead(index, epoch, note, false);
+}
+
+void Host::on_zygote_exit(void* context, const net::Completion&) {
+  auto* zygote = static_cast<Zygote*>(context);
+  Host* host = zygote->host;
+  {
+    std::lock_guard<std::mutex> lock(host->mutex_);
+    for (embed::ZygoteEvent& event : zygote->client.on_readable()) {
+      host->handle(*zygote, event);
+    }
+    int status = 0;
+    zygote->client.check_exit(&status);
+    zygote->dead = true;
+    zygote->failures += zygote->ready ? 0 : 1;
+    // Its daemons die with it (the kernel sees to that) and nobody will report them: the pidfd is the only witness.
+    for (auto& profile : host->profiles_) {
+      if (!profile || profile->config().zygote_key != zygote->key) {
+        continue;
+      }
+      if (!zygote->ready) {
+        profile->failure = "their R did not start: " + zygote->client.error_output();
+      }
+      for (std::uint32_t i = 0; i < profile->process_count(); ++i) {
+        DaemonProcess& process = profile->process(i);
+        if (process.external || process.reported) {
+          continue;
+        }
+        process.reported = true;
+        process.note.wait_status = -1;
+        if (!process.watched) {
+          host->daemon_failed(*profile, i, process.epoch, profile->failure);
+        } else {
+          profile->note_death_if_certain(i);
+        }
+      }
+      host->after_change(*profile);
+    }
+    host->zygote_lost_.store(true, std::memory_order_release);
+    host->collect_finished();
+    host->wake_host_thread();
+  }
+  host->run_notifications();
+}
+
+void Host::watch_daemon(Profile& profile, std::uint32_t index) {
+  DaemonProcess& process = profile.process(index);
+  process.watched = true;
+  auto* watch = new DaemonWatch{this, profile.id(), index, process.epoch};
+  process.watch = reactor_->watch_pidfd(process.pidfd.get(), net::Handler(&Host::on_daemon_gone, watch));
+}
+
+void Host::on_daemon_gone(void* context, const net::Completion&) {
+  const std::unique_ptr<DaemonWatch> watch(static_cast<DaemonWatch*>(context));
+  Host* host = watch->host;
+  {
+    std::lock_guard<std::mutex> lock(host->mutex_);
+    Profile* profile = host->profile(watch->profile);
+    if (profile == nullptr || profile->process(watch->index).epoch != watch->epoch) {
+      return;
+    }
+    profile->process(watch->index).gone = true;
+    profile->note_death_if_certain(watch->index);
+    host->after_change(*profile);
+    host->set_timer();
+    host->collect_finished();
+  }
+  host->run_notifications();
+}
+
+// --- Profiles ----------------------------------------------------------------------------------------------
+
+Profile& Host::add_profile(ProfileConfig config) {
+  std::uint32_t id = 0;
+  while (id < profiles_.size() && profiles_[id]) {
+    ++id;
+  }
+  if (id > 0xFFFF) {
+    throw std::runtime_error("too many profiles are alive: drop results of earlier ones");
+  }
+  auto made = std::make_unique<Profile>(id, std::move(config), page_);
+  if (id == profiles_.size()) {
+    profiles_.emplace_back();
+  }
+  profiles_[id] = std::move(made);
+  reactor_->wake();
+  return *profiles_[id];
+}
+
+void Host::close_profile(Profile& profile, bool kill_busy) {
+  if (profile.pool().closed()) {
+    return;
+  }
+  profile.pool().reset();
+  for (std::uint32_t task : profile.pool().take_notifications()) {
+    notifications_.emplace_back(profile.id(), task);
+  }
+  if (kill_busy) {
+    profile.kill_busy_daemons();
+  }
+  reactor_->wake();
+}
+
+void Host::settle(Profile& profile) {
+  flush_spawns(profile);
+  const std::uint64_t deadline = profile.pool().next_deadline_ns();
+  const bool earlier = deadline != 0 && (timer_deadline_ns_ == 0 || deadline < timer_deadline_ns_);
+  if (earlier || (profile.pool().closed() && profile.pool().handles() == 0)) {
+    reactor_->wake();
+  }
+}
+
+}  // namespace setsuna::host

@@ -1,0 +1,115 @@
+// The host side of this R process: its profiles, its fork servers, and the reactor thread that waits for the kernel on
+// their behalf. One object a process, made at the first use. No R in here.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "net/reactor.hpp"
+#include "profile.hpp"
+#include "rbridge/embed/zygote_client.hpp"
+#include "runtime/host_page.hpp"
+
+namespace setsuna::host {
+
+// Runs on the reactor thread, under no lock, with the tasks that have resolved and were marked with set_notify().
+using NotifyHook = void (*)(std::uint32_t profile, std::uint32_t task);
+
+class Host {
+ public:
+  // The process's host; made (with its reactor thread) at the first call. R thread. Throws std::runtime_error.
+  static Host& get();
+  // Null if there is none yet.
+  static Host* existing();
+  // In a child that user code forked from the host: nothing here may be used.
+  static bool forked();
+
+  std::mutex& mutex() { return mutex_; }
+  runtime::HostPage<std::atomic>* page() { return page_.page(); }
+  const std::string& backend() const { return backend_; }
+
+  // --- under the mutex ---
+  Profile* profile(std::uint32_t id) { return id < profiles_.size() ? profiles_[id].get() : nullptr; }
+  std::uint32_t profile_count() const { return static_cast<std::uint32_t>(profiles_.size()); }
+  Profile& add_profile(ProfileConfig config);
+  // Tasks resolve to "Object closed", daemons leave. The object goes when nothing refers to it any more.
+  void close_profile(Profile& profile, bool kill_busy);
+  // After anything that may have changed what the reactor must do: new processes, timers, watches.
+  void settle(Profile& profile);
+  void set_notify_hook(NotifyHook hook) { notify_ = hook; }
+  // The R thread says that it is about to sleep on page()->futex (and that it is awake again).
+  void set_waiting(bool waiting) { waiting_ = waiting; }
+
+  // --- R thread, without the mutex ---
+  // Starts the fork server for this key unless it runs. Throws.
+  void ensure_zygote(const std::string& key, const embed::ZygoteSpawn& spawn);
+  // Fork servers that have died and are needed again: restarts them. R thread.
+  void restart_lost_zygotes();
+  bool zygote_lost() const { return zygote_lost_.load(std::memory_order_acquire); }
+  std::string zygote_output(const std::string& key);
+
+ private:
+  struct Zygote {
+    std::string key;
+    embed::ZygoteSpawn spawn;
+    embed::ZygoteClient client;
+    bool watched = false;
+    bool ready = false;
+    bool dead = false;
+    int failures = 0;  // ended before it was ready, in a row
+    Host* host = nullptr;
+  };
+  struct DaemonWatch {
+    Host* host;
+    std::uint32_t profile;
+    std::uint32_t index;
+    std::uint32_t epoch;
+  };
+
+  Host() = default;
+  void start();
+  static void reactor_main(Host* host);
+
+  // reactor thread
+  void on_wake(const net::Completion&);
+  void on_timer(const net::Completion&);
+  static void on_doorbell(void* profile, const net::Completion&);
+  static void on_zygote_message(void* zygote, const net::Completion&);
+  static void on_zygote_exit(void* zygote, const net::Completion&);
+  static void on_daemon_gone(void* watch, const net::Completion&);
+  void handle(Zygote& zygote, embed::ZygoteEvent& event);
+  void watch_new();
+  void watch_daemon(Profile& profile, std::uint32_t index);
+  void set_timer();
+  void collect_finished();
+  void after_change(Profile& profile);
+  void run_notifications();
+  void wake_host_thread();
+
+  void flush_spawns(Profile& profile);
+  Zygote* zygote_for(const std::string& key);
+  Profile* profile_of(embed::DaemonId id, std::uint32_t* epoch);
+  void daemon_failed(Profile& profile, std::uint32_t index, std::uint32_t epoch, const std::string& why);
+  void abandon_in_child();
+  static void atfork_child();
+
+  std::mutex mutex_;
+  runtime::HostPageMap page_;
+  std::unique_ptr<net::Reactor> reactor_;
+  std::string backend_;
+  std::vector<std::unique_ptr<Profile>> profiles_;
+  std::vector<std::unique_ptr<Zygote>> zygotes_;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> notifications_;  // profile, task
+  NotifyHook notify_ = nullptr;
+  net::Token timer_;
+  std::uint64_t timer_deadline_ns_ = 0;
+  std::atomic<bool> zygote_lost_{false};
+  bool waiting_ = false;
+};
+
+}  // namespace setsuna::host

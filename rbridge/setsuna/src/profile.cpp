@@ -1,0 +1,243 @@
+#include "profile.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+
+#include "net/descriptors.hpp"
+#include "rbridge/embed/build_id.hpp"
+#include "rbridge/embed/evaluator.hpp"
+#include "runtime/pidfd.hpp"
+
+namespace setsuna::host {
+
+using runtime::DaemonState;
+using runtime::kInlineArgBytes;
+using runtime::kInlineResultBytes;
+using runtime::kNoSlot;
+
+namespace {
+
+runtime::Segment create_segment(const ProfileConfig& config) {
+  runtime::SegmentRequest request;
+  request.slot_count = config.slot_count;
+  request.daemon_max = config.pool.daemon_max;
+  request.data_bytes = config.data_bytes;
+  request.build_id = embed::build_id();
+  request.profile = config.name;
+  std::string error;
+  std::optional<runtime::Segment> segment = runtime::Segment::create(request, &error);
+  if (!segment) {
+    throw std::runtime_error("the shared memory of profile '" + config.name + "' cannot be made: " + error);
+  }
+  return std::move(*segment);
+}
+
+runtime::EventFd create_doorbell() {
+  runtime::UniqueFd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!fd) {
+    throw std::runtime_error(std::string("no descriptor is left for the daemons' doorbell: ") + std::strerror(errno));
+  }
+  return runtime::EventFd(runtime::UniqueFd(net::move_high(fd.release())));
+}
+
+}  // namespace
+
+Profile::Profile(std::uint32_t id, ProfileConfig config, runtime::HostPageMap& host_page)
+    : id_(id),
+      config_(std::move(config)),
+      segment_(create_segment(config_)),
+      view_(segment_.queue(host_page.page())),
+      port_(view_),
+      arena_(segment_, runtime::ExtentOwner{runtime::kHostOwner, 1}),
+      doorbell_(create_doorbell()),
+      pool_(std::make_unique<dispatch::Pool>(config_.pool, *this, *this, *this)) {
+  port_.format();
+  view_.control->spin_us.store(config_.spin_us, std::memory_order_relaxed);
+  pool_->set_store(&Profile::store_bytes, this);
+}
+
+DaemonProcess& Profile::process(std::uint32_t index) {
+  if (processes_.size() <= index) {
+    processes_.resize(index + 1);
+  }
+  return processes_[index];
+}
+
+bool Profile::store_bytes(void* self, const std::uint8_t* bytes, std::uint64_t length, std::uint64_t* offset) {
+  auto& arena = static_cast<Profile*>(self)->arena_;
+  const runtime::Block block = arena.alloc(length);
+  if (!block) {
+    return false;
+  }
+  std::memcpy(arena.at(block.offset), bytes, length);
+  *offset = block.offset;
+  return true;
+}
+
+bool Profile::publish(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t queue,
+                      std::uint32_t* generation) {
+  auto& to = port_.slot(slot);
+  to.kind = content.kind;
+  to.flags = content.flags;
+  to.arg_offset = content.arg_offset;
+  to.arg_bytes = content.arg_bytes;
+  to.arg_block = content.arg_block;
+  to.const_offset = content.const_offset;
+  to.const_bytes = content.const_bytes;
+  to.const_key = content.const_key;
+  to.const_block = content.const_block;
+  to.task = content.task;
+  if (content.stream != nullptr) {
+    std::memcpy(to.rng, content.stream, sizeof(to.rng));
+  }
+  if (content.inline_arg != nullptr) {
+    SETSUNA_ASSERT(content.arg_bytes <= kInlineArgBytes);
+    std::memcpy(to.arg, content.inline_arg, content.arg_bytes);
+  }
+  return port_.publish(slot, queue, generation);
+}
+
+std::uint32_t Profile::owner_of(std::uint32_t slot, std::uint32_t generation) {
+  const runtime::SlotWord word = port_.word(slot);
+  return word.state() == runtime::SlotState::kClaimed && word.generation() == generation ? word.owner() : kNoSlot;
+}
+
+// A task may have scribbled over the segment: what it says of its result is checked before it is believed.
+bool Profile::harvestable(std::uint32_t slot, const runtime::SlotWord& word, dispatch::SlotResult* result) {
+  auto& from = port_.slot(slot);
+  result->status = static_cast<runtime::ResultStatus>(from.result_status);
+  result->bytes = from.result_bytes;
+  result->offset = from.result_offset;
+  if (result->bytes <= kInlineResultBytes) {
+    result->inline_bytes = from.result;
+    return from.result_status <= static_cast<std::uint32_t>(runtime::ResultStatus::kDamaged);
+  }
+  return from.result_status <= static_cast<std::uint32_t>(runtime::ResultStatus::kDamaged) &&
+         arena_.plausible(result->offset, result->bytes, {word.owner(), word.epoch()});
+}
+
+std::uint32_t Profile::harvest(dispatch::HarvestSink& sink) {
+  return port_.harvest([&](std::uint32_t slot, const runtime::SlotWord& word) {
+    dispatch::SlotResult result;
+    if (!harvestable(slot, word, &result)) {
+      static const std::uint8_t nothing[1] = {0};
+      result.status = runtime::ResultStatus::kDamaged;
+      result.inline_bytes = nothing;
+      result.bytes = 0;
+    }
+    sink.on_done(slot, result);
+  });
+}
+
+std::uint32_t Profile::admit(std::uint32_t index) {
+  const std::uint32_t epoch = port_.admit(index);
+  DaemonProcess& process = this->process(index);
+  std::string url = std::move(process.url);
+  process = DaemonProcess();
+  process.url = std::move(url);
+  process.epoch = epoch;
+  return epoch;
+}
+
+void Profile::reap(std::uint32_t index, std::uint32_t epoch, dispatch::ReapSink& sink) {
+  port_.reap(index, epoch, [&](std::uint32_t slot, const runtime::SlotWord& word) {
+    if (!sink.on_orphan(slot, word.state())) {
+      port_.release_dead(slot);
+    }
+  });
+}
+
+void Profile::stop_daemon(std::uint32_t index) {
+  port_.daemon(index).stop.store(1, std::memory_order_release);
+  port_.wake_daemon(index);
+}
+
+void Profile::close() {
+  view_.control->flags.fetch_or(runtime::kControlClosing, std::memory_order_acq_rel);
+  port_.wake_all();
+}
+
+void Profile::interrupt(std::uint32_t index) {
+  const DaemonProcess& process = this->process(index);
+  if (process.pidfd) {
+    runtime::pidfd_send_signal(process.pidfd.get(), embed::cancel_signal());
+  }
+}
+
+void Profile::kill(std::uint32_t index) {
+  const DaemonProcess& process = this->process(index);
+  if (process.pidfd) {
+    runtime::pidfd_send_signal(process.pidfd.get(), SIGKILL);
+  }
+}
+
+void Profile::kill_busy_daemons() {
+  for (std::uint32_t i = 0; i < processes_.size(); ++i) {
+    const auto& record = port_.daemon(i);
+    if (record.current.load(std::memory_order_acquire) != 0) {
+      kill(i);
+    }
+  }
+}
+
+bool Profile::sync_online() {
+  bool any = false;
+  const auto& daemons = pool_->daemons();
+  for (std::uint32_t i = 0; i < daemons.size(); ++i) {
+    if (daemons[i].state != dispatch::DaemonInfo::State::kStarting) {
+      continue;
+    }
+    const auto state = static_cast<DaemonState>(port_.daemon(i).state.load(std::memory_order_acquire));
+    if (state == DaemonState::kLive || state == DaemonState::kLeaving) {
+      pool_->on_online(i, daemons[i].epoch);
+      any = true;
+    }
+  }
+  return any;
+}
+
+std::uint32_t Profile::progress() {
+  sync_online();
+  return pool_->progress();
+}
+
+std::uint64_t Profile::executing() const {
+  std::uint64_t count = 0;
+  const auto& daemons = pool_->daemons();
+  for (std::uint32_t i = 0; i < daemons.size(); ++i) {
+    if (daemons[i].state == dispatch::DaemonInfo::State::kLive) {
+      count += port_.daemon(i).current.load(std::memory_order_relaxed) != 0 ? 1 : 0;
+    }
+  }
+  return count;
+}
+
+std::vector<SpawnRequest> Profile::take_spawns() {
+  std::vector<SpawnRequest> taken;
+  taken.swap(spawns_);
+  return taken;
+}
+
+void Profile::note_death_if_certain(std::uint32_t index) {
+  DaemonProcess& process = this->process(index);
+  if (!process.gone || (!process.reported && !process.external)) {
+    return;
+  }
+  const auto& record = port_.daemon(index);
+  // It may have come online and left before anybody looked.
+  sync_online();
+  const bool leaving = static_cast<DaemonState>(record.state.load(std::memory_order_acquire)) == DaemonState::kLeaving;
+  const dispatch::DeathNote note = process.note;
+  process.pidfd.reset();
+  pool_->on_dead(index, process.epoch, note, leaving);
+}
+
+bool Profile::finished() const {
+  return pool_->closed() && pool_->alive() == 0 && pool_->handles() == 0 && views == 0 && !watched;
+}
+
+}  // namespace setsuna::host

@@ -1,0 +1,148 @@
+// A compute profile in the host: its segment, its pool, and the processes behind it. All methods but the constructor are
+// called under the host's mutex. No R in here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dispatch/pool.hpp"
+#include "net/reactor.hpp"
+#include "rbridge/embed/zygote_client.hpp"
+#include "runtime/eventfd.hpp"
+#include "runtime/futex.hpp"
+#include "runtime/host_page.hpp"
+#include "runtime/host_port.hpp"
+#include "runtime/segment.hpp"
+
+namespace setsuna::host {
+
+struct ProfileConfig {
+  std::string name;
+  dispatch::PoolConfig pool;
+  std::string zygote_key;  // which fork server makes its daemons
+  std::vector<std::string> preload;
+  runtime::UniqueFd config_fd;  // for daemons, see .host_config()
+  bool output = false;
+  std::int32_t autoexit = 0;    // as in embed::ForkRequest
+  std::uint32_t spin_us = 0;
+  std::uint32_t slot_count = runtime::kDefaultSlots;
+  std::uint64_t data_bytes = 0;  // 0: as much as this process may use
+  std::string url;               // abstract://... at which daemons of this user may join
+};
+
+// The process behind a daemon index. Two witnesses of its death: the fork server's report (which has the status) and the
+// pidfd (after which there are no late stores).
+struct DaemonProcess {
+  std::uint32_t epoch = 0;
+  runtime::UniqueFd pidfd;
+  net::Token watch;
+  bool watched = false;
+  bool gone = false;      // the pidfd said so
+  bool reported = false;  // the fork server said so
+  bool external = false;  // not a child of our fork server
+  std::string url;        // shown by status()
+  dispatch::DeathNote note;
+};
+
+struct SpawnRequest {
+  std::uint32_t index;
+  std::uint32_t epoch;
+};
+
+class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, public dispatch::ProcessPort {
+ public:
+  // Throws std::runtime_error with a message for users.
+  Profile(std::uint32_t id, ProfileConfig config, runtime::HostPageMap& host_page);
+  ~Profile() override = default;
+
+  std::uint32_t id() const { return id_; }
+  const ProfileConfig& config() const { return config_; }
+  dispatch::Pool& pool() { return *pool_; }
+  runtime::Segment& segment() { return segment_; }
+  runtime::SegmentArena& arena() { return arena_; }
+  runtime::EventFd& doorbell() { return doorbell_; }
+  runtime::HostPort<std::atomic, runtime::SharedFutex>& port() { return port_; }
+  DaemonProcess& process(std::uint32_t index);
+  std::size_t process_count() const { return processes_.size(); }
+
+  // Notices daemons that came online. True if any did.
+  bool sync_online();
+  // Harvest, refill, and who came online. Returns the number of tasks that resolved.
+  std::uint32_t progress();
+  // Tasks that daemons evaluate now.
+  std::uint64_t executing() const;
+  std::vector<SpawnRequest> take_spawns();
+  // Both witnesses (or the only one there can be) have spoken: tell the pool.
+  void note_death_if_certain(std::uint32_t index);
+  // Nothing and nobody needs this object any more.
+  bool finished() const;
+  void kill_busy_daemons();
+
+  std::uint32_t views = 0;  // R vectors in this process that point into the segment
+  bool watched = false;     // the reactor watches the doorbell
+  net::Token doorbell_watch;
+  int listener_fd = -1;
+  std::string failure;      // why its daemons cannot start
+
+  // dispatch::QueuePort
+  std::uint32_t acquire_slot() override { return port_.acquire_slot(); }
+  void return_unused(std::uint32_t slot) override { port_.return_unused(slot); }
+  bool publish(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t queue,
+               std::uint32_t* generation) override;
+  void wake_for(std::uint32_t queue) override { port_.wake_for(queue); }
+  bool cancel_ready(std::uint32_t slot, std::uint32_t generation) override {
+    return port_.cancel_ready(slot, generation);
+  }
+  std::uint32_t request_cancel(std::uint32_t slot, std::uint32_t generation) override {
+    return port_.request_cancel(slot, generation);
+  }
+  std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) override;
+  bool doom(std::uint32_t slot, std::uint32_t generation) override { return port_.doom(slot, generation); }
+  std::uint32_t harvest(dispatch::HarvestSink& sink) override;
+  bool anything_done() override { return port_.anything_done(); }
+  bool arm_refill() override { return port_.arm_refill(); }
+  void arm_gate(dispatch::GateWord target) override { port_.arm_gate(target); }
+  void disarm_gate() override { port_.disarm_gate(); }
+  std::uint32_t admit(std::uint32_t index) override;
+  void reap(std::uint32_t index, std::uint32_t epoch, dispatch::ReapSink& sink) override;
+  bool requeue(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) override {
+    const bool queued = port_.requeue(slot, queue, generation);
+    if (queued) {
+      port_.wake_for(queue);
+    }
+    return queued;
+  }
+  void stop_daemon(std::uint32_t index) override;
+  void close() override;
+
+  // dispatch::ArenaPort
+  void release(std::uint64_t offset) override { arena_.host_release(offset); }
+  bool held(std::uint16_t block) override { return port_.held(block); }
+  void reap(std::uint32_t index, std::uint32_t epoch, const std::uint64_t* live, std::size_t count) override {
+    arena_.reap({index, epoch}, {live, count});
+  }
+
+  // dispatch::ProcessPort
+  void interrupt(std::uint32_t index) override;
+  void kill(std::uint32_t index) override;
+  void spawn(std::uint32_t index, std::uint32_t epoch) override { spawns_.push_back({index, epoch}); }
+
+ private:
+  static bool store_bytes(void* self, const std::uint8_t* bytes, std::uint64_t length, std::uint64_t* offset);
+  bool harvestable(std::uint32_t slot, const runtime::SlotWord& word, dispatch::SlotResult* result);
+
+  std::uint32_t id_;
+  ProfileConfig config_;
+  runtime::Segment segment_;
+  runtime::QueueView<std::atomic> view_;
+  runtime::HostPort<std::atomic, runtime::SharedFutex> port_;
+  runtime::SegmentArena arena_;
+  runtime::EventFd doorbell_;
+  std::vector<DaemonProcess> processes_;
+  std::vector<SpawnRequest> spawns_;
+  std::unique_ptr<dispatch::Pool> pool_;
+};
+
+}  // namespace setsuna::host

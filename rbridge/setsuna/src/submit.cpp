@@ -1,0 +1,149 @@
+#include "submit.hpp"
+
+#include <cstdio>
+
+#include "guard.hpp"
+#include "host.hpp"
+#include "runtime/clock.hpp"
+
+namespace setsuna::host {
+namespace {
+
+using runtime::AllocStatus;
+using runtime::kInlineArgBytes;
+
+// Blocks of whole extents can be viewed: their pages belong to nobody else.
+bool can_be_viewed(std::uint64_t bytes) { return bytes > runtime::SegmentArena::kSmallMax; }
+
+struct StoredBlock {
+  std::uint64_t offset = 0;
+  std::uint16_t block = runtime::kNoBlockId;
+};
+
+// Copies the encoded bytes into a block of the data area. The copy runs without the mutex.
+SubmitOutcome store(Host& host, std::uint32_t id, const codec::EncodeBuffer& buffer, StoredBlock* stored) {
+  std::uint8_t* to = nullptr;
+  {
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(id);
+    if (profile == nullptr || profile->pool().closed()) {
+      return SubmitOutcome::kClosed;
+    }
+    runtime::Block made = profile->arena().alloc(buffer.total);
+    if (made.status == AllocStatus::kNoExtents) {
+      profile->progress();
+      profile->pool().sweep_blocks();
+      made = profile->arena().alloc(buffer.total);
+    }
+    if (made.status == AllocStatus::kNoExtents && profile->pool().unfinished() > 0) {
+      return SubmitOutcome::kFull;
+    }
+    if (!made) {
+      std::snprintf(guard_message, sizeof(guard_message),
+                    "arguments of %.0f MB do not fit the %.0f MB that this profile can share with its daemons (%s): "
+                    "pass less, or raise that limit",
+                    static_cast<double>(buffer.total) / 1e6, static_cast<double>(profile->segment().data_bytes()) / 1e6,
+                    made.status == AllocStatus::kNoMemory ? "the system has no more memory"
+                                                          : profile->segment().size_reason().c_str());
+      return SubmitOutcome::kTooLarge;
+    }
+    stored->offset = made.offset;
+    stored->block = can_be_viewed(buffer.total) ? profile->pool().new_block_id() : runtime::kNoBlockId;
+    to = reinterpret_cast<std::uint8_t*>(profile->arena().at(made.offset));
+  }
+  codec::write_encoded(&buffer, to);
+  return SubmitOutcome::kDone;
+}
+
+SubmitOutcome submit_locked(Host& host, std::uint32_t id, const dispatch::SubmitSpec& spec, TaskRef* ref,
+                            std::uint64_t* outstanding, bool* must_wake, std::uint32_t* wake_queue) {
+  Profile* profile = host.profile(id);
+  if (profile == nullptr || profile->pool().closed()) {
+    return SubmitOutcome::kClosed;
+  }
+  if (!profile->pool().admits(spec.length)) {
+    profile->progress();
+    if (!profile->pool().admits(spec.length)) {
+      return SubmitOutcome::kFull;
+    }
+  }
+  ref->profile = id;
+  ref->task = profile->pool().submit(spec, runtime::monotonic_ns(), must_wake, wake_queue);
+  *outstanding = profile->pool().unfinished();
+  host.settle(*profile);
+  return SubmitOutcome::kDone;
+}
+
+}  // namespace
+
+SubmitOutcome try_submit(std::uint32_t id, const codec::EncodeBuffer& buffer, dispatch::SubmitSpec spec, TaskRef* ref,
+                         std::uint64_t* outstanding) noexcept {
+  SubmitOutcome outcome = SubmitOutcome::kTooLarge;
+  guarded([&] {
+    Host& host = Host::get();
+    std::uint8_t small[kInlineArgBytes];
+    spec.length = buffer.total;
+    StoredBlock stored;
+    if (buffer.total <= kInlineArgBytes) {
+      codec::write_encoded(&buffer, small);
+      spec.bytes = small;
+    } else {
+      outcome = store(host, id, buffer, &stored);
+      if (outcome != SubmitOutcome::kDone) {
+        return;
+      }
+      spec.in_area = true;
+      spec.area_offset = stored.offset;
+      spec.block = stored.block;
+    }
+    bool must_wake = false;
+    std::uint32_t wake_queue = 0;
+    Profile* profile = nullptr;
+    {
+      std::lock_guard<std::mutex> lock(host.mutex());
+      outcome = submit_locked(host, id, spec, ref, outstanding, &must_wake, &wake_queue);
+      profile = host.profile(id);
+      if (outcome != SubmitOutcome::kDone && spec.in_area && profile != nullptr) {
+        profile->pool().retire_block(stored.offset, stored.block);
+      }
+    }
+    if (must_wake) {
+      profile->wake_for(wake_queue);  // only the R thread, that is we, closes profiles: it is still there
+    }
+  });
+  return outcome;
+}
+
+SubmitOutcome try_add_constant(std::uint32_t id, const codec::EncodeBuffer& buffer, std::uint32_t* constant) noexcept {
+  SubmitOutcome outcome = SubmitOutcome::kTooLarge;
+  guarded([&] {
+    Host& host = Host::get();
+    StoredBlock stored;
+    outcome = store(host, id, buffer, &stored);
+    if (outcome != SubmitOutcome::kDone) {
+      return;
+    }
+    const codec::Hash128 hash = codec::hash_encoded(&buffer);
+    std::lock_guard<std::mutex> lock(host.mutex());
+    dispatch::Constant made;
+    made.offset = stored.offset;
+    made.bytes = buffer.total;
+    made.block = stored.block;
+    made.hash[0] = hash.low;
+    made.hash[1] = hash.high;
+    *constant = host.profile(id)->pool().add_constant(made);
+  });
+  return outcome;
+}
+
+void release_constant(std::uint32_t id, std::uint32_t constant) noexcept {
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    if (Profile* profile = host->profile(id)) {
+      profile->pool().release_constant(constant);
+    }
+  });
+}
+
+}  // namespace setsuna::host

@@ -1,0 +1,29 @@
+// From encoded bytes to a queued task.
+#pragma once
+
+#include <cstdint>
+
+#include "dispatch/pool.hpp"
+#include "glue.hpp"
+#include "handle.hpp"
+#include "rbridge/codec/codec.hpp"
+
+namespace setsuna::host {
+
+enum class SubmitOutcome {
+  kDone,
+  kFull,      // over budget or no room now: unfinished tasks can change that
+  kTooLarge,  // never: guard_message says why
+  kClosed,    // the profile is gone
+};
+
+// The bytes of `buffer` become a task of `profile`. `spec` says the rest (its bytes, area_* and block are set here).
+// Never calls R.
+SubmitOutcome try_submit(std::uint32_t profile, const codec::EncodeBuffer& buffer, dispatch::SubmitSpec spec,
+                         TaskRef* ref, std::uint64_t* outstanding) noexcept;
+
+// The bytes of `buffer` become a shared constant; the caller holds one reference.
+SubmitOutcome try_add_constant(std::uint32_t profile, const codec::EncodeBuffer& buffer, std::uint32_t* constant) noexcept;
+void release_constant(std::uint32_t profile, std::uint32_t constant) noexcept;
+
+}  // namespace setsuna::host

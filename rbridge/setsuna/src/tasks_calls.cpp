@@ -1,0 +1,510 @@
+// What R/mirai.R reaches: mirai(), its value, waiting, stopping.
+
+#include <cmath>
+
+#include "error_values.hpp"
+#include <cstring>
+#include "glue.hpp"
+#include "guard.hpp"
+#include "handle.hpp"
+#include "profiles_state.hpp"
+#include "rbridge/codec/codec.hpp"
+#include "runtime/clock.hpp"
+#include "submit.hpp"
+#include "wait.hpp"
+
+namespace setsuna::host {
+namespace {
+
+codec::EncodeBuffer buffer;
+
+// --- mirai() -----------------------------------------------------------------------------------------------
+
+bool is_named(SEXP names, R_xlen_t i) { return names != R_NilValue && CHAR(STRING_ELT(names, i))[0] != '\0'; }
+
+R_xlen_t count_bindings(SEXP values) {
+  R_xlen_t count = 0;
+  for (SEXP cell = values; cell != R_NilValue; cell = CDR(cell)) {
+    count += TYPEOF(CAR(cell)) == ENVSXP && TAG(cell) == R_NilValue ? Rf_xlength(CAR(cell)) : 1;
+  }
+  return count;
+}
+
+// The variables of an environment, into `list` and `names` from position `at`.
+R_xlen_t unpack_environment(SEXP env, SEXP list, SEXP names, R_xlen_t at) {
+  SEXP all = PROTECT(R_lsInternal3(env, TRUE, FALSE));
+  for (R_xlen_t i = 0; i < XLENGTH(all) && at < XLENGTH(list); ++i, ++at) {
+    SEXP symbol = PROTECT(Rf_installTrChar(STRING_ELT(all, i)));
+    SET_VECTOR_ELT(list, at, Rf_eval(symbol, env));
+    SET_STRING_ELT(names, at, STRING_ELT(all, i));
+    UNPROTECT(1);
+  }
+  UNPROTECT(1);
+  return at;
+}
+
+// `...` of the calling function, evaluated: a named list, or NULL if empty.
+SEXP collect_dots(SEXP env) {
+  SEXP dots = Rf_findVarInFrame(env, R_DotsSymbol);
+  if (TYPEOF(dots) != DOTSXP) {
+    return R_NilValue;
+  }
+  SEXP values = PROTECT(Rf_allocList(Rf_length(dots)));
+  SEXP to = values;
+  for (SEXP cell = dots; cell != R_NilValue; cell = CDR(cell), to = CDR(to)) {
+    if (CAR(cell) == R_MissingArg) {
+      Rf_error("an argument in '...' is empty: is there a comma too many?");
+    }
+    SETCAR(to, Rf_eval(CAR(cell), env));
+    SET_TAG(to, TAG(cell));
+    if (TAG(cell) == R_NilValue && TYPEOF(CAR(to)) != ENVSXP) {
+      Rf_error("all ... arguments must be named");
+    }
+  }
+  const R_xlen_t n = count_bindings(values);
+  SEXP list = PROTECT(Rf_allocVector(VECSXP, n));
+  SEXP names = PROTECT(Rf_allocVector(STRSXP, n));
+  R_xlen_t at = 0;
+  for (SEXP cell = values; cell != R_NilValue; cell = CDR(cell)) {
+    if (TAG(cell) == R_NilValue) {
+      at = unpack_environment(CAR(cell), list, names, at);
+    } else {
+      SET_VECTOR_ELT(list, at, CAR(cell));
+      SET_STRING_ELT(names, at++, PRINTNAME(TAG(cell)));
+    }
+  }
+  Rf_setAttrib(list, R_NamesSymbol, names);
+  UNPROTECT(3);
+  return list;
+}
+
+// .args = list(x, file): the names are those of the variables in the call.
+SEXP names_from_call(SEXP value, SEXP env) {
+  const R_xlen_t n = XLENGTH(value);
+  SEXP names = PROTECT(Rf_allocVector(STRSXP, n));
+  SEXP given = Rf_getAttrib(value, R_NamesSymbol);
+  SEXP promise = Rf_findVarInFrame(env, Rf_install(".args"));
+  SEXP call = TYPEOF(promise) == PROMSXP ? R_PromiseExpr(promise) : R_NilValue;
+  const bool is_list_call = TYPEOF(call) == LANGSXP && Rf_xlength(CDR(call)) == n;
+  SEXP item = is_list_call ? CDR(call) : R_NilValue;
+  for (R_xlen_t i = 0; i < n; ++i, item = CDR(item)) {
+    if (is_named(given, i)) {
+      SET_STRING_ELT(names, i, STRING_ELT(given, i));
+    } else if (is_list_call && TYPEOF(CAR(item)) == SYMSXP) {
+      SET_STRING_ELT(names, i, PRINTNAME(CAR(item)));
+    } else {
+      Rf_error("all items in .args must be named");
+    }
+  }
+  UNPROTECT(1);
+  return names;
+}
+
+SEXP collect_args(SEXP env) {
+  SEXP value = PROTECT(Rf_eval(Rf_install(".args"), env));
+  if (TYPEOF(value) == ENVSXP) {
+    SEXP list = PROTECT(Rf_allocVector(VECSXP, Rf_xlength(value)));
+    SEXP names = PROTECT(Rf_allocVector(STRSXP, XLENGTH(list)));
+    unpack_environment(value, list, names, 0);
+    Rf_setAttrib(list, R_NamesSymbol, names);
+    UNPROTECT(3);
+    return list;
+  }
+  if (TYPEOF(value) != VECSXP) {
+    Rf_error("'.args' must be a list or an environment, not %s", Rf_type2char(TYPEOF(value)));
+  }
+  const R_xlen_t n = XLENGTH(value);
+  SEXP given = Rf_getAttrib(value, R_NamesSymbol);
+  bool complete = true;
+  for (R_xlen_t i = 0; i < n; ++i) {
+    complete = complete && is_named(given, i);
+  }
+  if (complete) {
+    UNPROTECT(1);
+    return n == 0 ? R_NilValue : value;
+  }
+  SEXP names = PROTECT(names_from_call(value, env));
+  SEXP named = PROTECT(Rf_shallow_duplicate(value));
+  Rf_setAttrib(named, R_NamesSymbol, names);
+  UNPROTECT(3);
+  return named;
+}
+
+double number_option(SEXP env, const char* name, double low) {
+  SEXP value = Rf_eval(Rf_install(name), env);
+  if (value == R_NilValue) {
+    return -1;
+  }
+  const double number =
+      (TYPEOF(value) == INTSXP || TYPEOF(value) == REALSXP) && XLENGTH(value) == 1 ? Rf_asReal(value) : NAN;
+  if (std::isnan(number) || number < low) {
+    Rf_error("'%s' must be one number of at least %g, or NULL, not %s", name, low,
+             XLENGTH(value) == 1 ? CHAR(Rf_asChar(value)) : Rf_type2char(TYPEOF(value)));
+  }
+  return number;
+}
+
+// A symbol that is bound to a language object stands for that object.
+SEXP resolve_expression(SEXP expr, SEXP env) {
+  if (TYPEOF(expr) != SYMSXP) {
+    return expr;
+  }
+  SEXP call = PROTECT(Rf_lang1(Rf_install("parent.frame")));
+  SEXP caller = PROTECT(Rf_eval(call, env));
+  SEXP bound = Rf_findVar(expr, caller);
+  if (TYPEOF(bound) == PROMSXP) {
+    bound = Rf_eval(bound, caller);
+  }
+  UNPROTECT(2);
+  const int type = TYPEOF(bound);
+  return type == LANGSXP || type == EXPRSXP || (type == SYMSXP && bound != R_UnboundValue && bound != R_MissingArg)
+             ? bound
+             : expr;
+}
+
+const codec::Options* codec_options() { return nullptr; }
+
+// Encodes list(expression, globals, locals) into `buffer`.
+void encode_task(SEXP expr, SEXP globals, SEXP locals) {
+  SEXP task = PROTECT(Rf_allocVector(VECSXP, 3));
+  SET_VECTOR_ELT(task, 0, expr);
+  SET_VECTOR_ELT(task, 1, globals);
+  SET_VECTOR_ELT(task, 2, locals);
+  codec::encode_reset(&buffer);
+  codec::encode(task, &buffer, codec_options());
+  UNPROTECT(1);
+}
+
+std::uint32_t profile_for(SEXP env) {
+  const char* name = profile_name(Rf_eval(Rf_install(".compute"), env));
+  const std::uint32_t id = current_profile(name);
+  if (id != kNoProfile) {
+    return id;
+  }
+  if (!known_profile(name)) {
+    Rf_error("no daemons are set for the compute profile '%s': call daemons(n, .compute = \"%s\") first", name, name);
+  }
+  return ephemeral_profile();
+}
+
+// Queues what is in `buffer`; waits while the budget is full, unless `wait` is false (then NULL).
+SEXP submit_buffer(std::uint32_t profile, const dispatch::SubmitSpec& spec, bool wait) {
+  for (;;) {
+    TaskRef ref;
+    std::uint64_t outstanding = 0;
+    switch (try_submit(profile, buffer, spec, &ref, &outstanding)) {
+      case SubmitOutcome::kDone: return make_handle(ref, outstanding);
+      case SubmitOutcome::kTooLarge: Rf_error("%s", guard_message);
+      case SubmitOutcome::kClosed: Rf_error("the profile's daemons were reset while mirai() waited for memory");
+      case SubmitOutcome::kFull: break;
+    }
+    if (!wait) {
+      return R_NilValue;
+    }
+    sleep_for_profile(profile);
+    R_CheckUserInterrupt();
+  }
+}
+
+SEXP sync_task(SEXP expr, SEXP globals, SEXP locals) {
+  SEXP name = PROTECT(Rf_mkString("setsuna"));
+  SEXP ns = PROTECT(R_FindNamespace(name));
+  SEXP quoted = PROTECT(Rf_lang2(Rf_install("quote"), expr));
+  SEXP call = PROTECT(Rf_lang4(Rf_install(".evaluate_here"), quoted, globals, locals));
+  SEXP value = PROTECT(Rf_eval(call, ns));
+  SEXP handle = make_resolved_handle(value);
+  UNPROTECT(5);
+  return handle;
+}
+
+SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
+  refuse_in_fork();
+  drain_dropped();
+  if (expression == R_MissingArg) {
+    Rf_error("missing expression, perhaps wrap in {}?");
+  }
+  SEXP expr = PROTECT(resolve_expression(expression, env));
+  SEXP globals = PROTECT(collect_dots(env));
+  SEXP locals = PROTECT(collect_args(env));
+  const double timeout_ms = number_option(env, ".timeout", 0);
+  const double retries = number_option(env, ".retry", 0);
+  const char* name = profile_name(Rf_eval(Rf_install(".compute"), env));
+  if (is_sync_profile(name)) {
+    SEXP handle = sync_task(expr, globals, locals);
+    UNPROTECT(3);
+    return handle;
+  }
+  const std::uint32_t profile = profile_for(env);
+  encode_task(expr, globals, locals);
+  dispatch::SubmitSpec spec;
+  spec.retries = static_cast<std::uint8_t>(retries < 0 ? 0 : retries > 255 ? 255 : retries);
+  if (timeout_ms >= 0 && std::isfinite(timeout_ms)) {
+    spec.deadline_ns = runtime::monotonic_ns() + static_cast<std::uint64_t>(timeout_ms * 1e6);
+  }
+  SEXP handle = submit_buffer(profile, spec, Rf_asLogical(wait) != FALSE);
+  UNPROTECT(3);
+  return handle;
+}
+
+// --- Values and waiting ------------------------------------------------------------------------------------
+
+SEXP check_handle(SEXP x, const char* function) {
+  if (!is_handle(x)) {
+    Rf_error("%s: 'x' must be a mirai, not %s", function, Rf_type2char(TYPEOF(x)));
+  }
+  if (handle_state(x) == HandleState::kDead) {
+    Rf_error("this mirai was saved and restored: its task belongs to another session and has no value here");
+  }
+  return x;
+}
+
+SEXP mirai_data(SEXP x) {
+  if (!Host::forked()) {
+    drain_dropped();
+  } else if (handle_state(x) == HandleState::kOpen) {
+    refuse_in_fork();
+  }
+  return value_of(check_handle(x, "$data"));
+}
+
+bool unresolved_handle(SEXP x) { return handle_state(x) == HandleState::kOpen && !task_resolved(handle_ref(x)); }
+
+SEXP mirai_unresolved(SEXP x) {
+  refuse_in_fork();
+  if (is_handle(x)) {
+    return Rf_ScalarLogical(unresolved_handle(check_handle(x, "unresolved")));
+  }
+  if (TYPEOF(x) == VECSXP) {
+    for (R_xlen_t i = 0; i < XLENGTH(x); ++i) {
+      SEXP item = VECTOR_ELT(x, i);
+      if ((is_handle(item) && unresolved_handle(item)) || Rf_inherits(item, "unresolvedValue")) {
+        return Rf_ScalarLogical(TRUE);
+      }
+    }
+    return Rf_ScalarLogical(FALSE);
+  }
+  return Rf_ScalarLogical(Rf_inherits(x, "unresolvedValue"));
+}
+
+void wait_for_all(SEXP list) {
+  for (R_xlen_t i = 0; i < XLENGTH(list); ++i) {
+    if (is_handle(VECTOR_ELT(list, i))) {
+      wait_for_handle(check_handle(VECTOR_ELT(list, i), "call_mirai"));
+    }
+  }
+}
+
+SEXP mirai_wait(SEXP x) {
+  refuse_in_fork();
+  if (TYPEOF(x) == VECSXP) {
+    wait_for_all(x);
+  } else {
+    wait_for_handle(check_handle(x, "call_mirai"));
+  }
+  return x;
+}
+
+SEXP mirai_collect(SEXP x) {
+  refuse_in_fork();
+  drain_dropped();
+  if (TYPEOF(x) != VECSXP) {
+    wait_for_handle(check_handle(x, "collect_mirai"));
+    return value_of(x);
+  }
+  const R_xlen_t n = XLENGTH(x);
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, n));
+  for (R_xlen_t i = 0; i < n; ++i) {
+    SEXP item = VECTOR_ELT(x, i);
+    if (!is_handle(item)) {
+      SET_VECTOR_ELT(out, i, item);
+      continue;
+    }
+    wait_for_handle(check_handle(item, "collect_mirai"));
+    SET_VECTOR_ELT(out, i, value_of(item));
+  }
+  SEXP names = PROTECT(Rf_getAttrib(x, R_NamesSymbol));
+  if (names != R_NilValue) {
+    Rf_setAttrib(out, R_NamesSymbol, names);
+  }
+  UNPROTECT(2);
+  return out;
+}
+
+// Index (from 1) of the first resolved mirai of the list, waiting if `wait`; 0 if there is none.
+SEXP mirai_race(SEXP x, SEXP wait) {
+  refuse_in_fork();
+  const R_xlen_t n = XLENGTH(x);
+  auto* refs = reinterpret_cast<TaskRef*>(R_alloc(static_cast<std::size_t>(n) + 1, sizeof(TaskRef)));
+  for (;;) {
+    int open = 0;
+    for (R_xlen_t i = 0; i < n; ++i) {
+      SEXP item = VECTOR_ELT(x, i);
+      if (!is_handle(item) || !unresolved_handle(check_handle(item, "race_mirai"))) {
+        return Rf_ScalarInteger(static_cast<int>(i) + 1);
+      }
+      refs[open++] = handle_ref(item);
+    }
+    if (open == 0 || Rf_asLogical(wait) != TRUE) {
+      return Rf_ScalarInteger(0);
+    }
+    sleep_for_tasks(refs, open, true);
+    R_CheckUserInterrupt();
+  }
+}
+
+bool stop_one(SEXP handle) {
+  if (handle_state(handle) != HandleState::kOpen) {
+    return false;
+  }
+  bool stopped = false;
+  guarded([&] {
+    const TaskRef ref = handle_ref(handle);
+    Host& host = *Host::existing();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(ref.profile);
+    stopped = !profile->pool().closed() &&
+              profile->pool().cancel(ref.task, dispatch::ErrorCode::kCancelled, runtime::monotonic_ns());
+    host.settle(*profile);
+  });
+  return stopped;
+}
+
+SEXP mirai_stop(SEXP x) {
+  refuse_in_fork();
+  if (TYPEOF(x) != VECSXP) {
+    return Rf_ScalarLogical(stop_one(check_handle(x, "stop_mirai")));
+  }
+  SEXP out = PROTECT(Rf_allocVector(LGLSXP, XLENGTH(x)));
+  // Last first: what is queued goes before what runs, so that stopped slots are not refilled with tasks to be stopped.
+  for (R_xlen_t i = XLENGTH(x); i-- > 0;) {
+    LOGICAL(out)[i] = is_handle(VECTOR_ELT(x, i)) && stop_one(VECTOR_ELT(x, i));
+  }
+  UNPROTECT(1);
+  return out;
+}
+
+SEXP mirai_is(SEXP x) { return Rf_ScalarLogical(is_handle(x)); }
+
+SEXP mirai_resolved_from(SEXP value) { return make_resolved_handle(value); }
+
+SEXP make_error_value(SEXP code) {
+  return error_value(static_cast<dispatch::ErrorCode>(Rf_asInteger(code)), nullptr);
+}
+
+// --- mirai_map() -------------------------------------------------------------------------------------------
+
+// list(f, constants, globals) as a shared constant of the profile, for mirai_map_submit(). Encodes into `buffer`.
+void encode_constant(SEXP constant) {
+  codec::encode_reset(&buffer);
+  std::uint64_t flags = 0;
+  codec::put_bytes(&buffer, &flags, sizeof(flags));
+  codec::encode(constant, &buffer, codec_options());
+}
+
+std::uint32_t add_constant(std::uint32_t profile) {
+  // Shareable only if decoding it once is as good as decoding it for every task.
+  const std::uint64_t flags = buffer.has_references ? 0 : 1;
+  std::memcpy(buffer.head, &flags, sizeof(flags));
+  for (;;) {
+    std::uint32_t constant = dispatch::kNoConstant;
+    switch (try_add_constant(profile, buffer, &constant)) {
+      case SubmitOutcome::kDone: return constant;
+      case SubmitOutcome::kTooLarge: Rf_error("%s", guard_message);
+      case SubmitOutcome::kClosed: Rf_error("the profile's daemons were reset while mirai_map() waited for memory");
+      case SubmitOutcome::kFull: break;
+    }
+    sleep_for_profile(profile);
+    R_CheckUserInterrupt();
+  }
+}
+
+struct MapRun {
+  SEXP elements;
+  SEXP spread;
+  SEXP out;
+  SEXP single;  // a one-element buffer for atomic vectors
+  std::uint32_t profile;
+  std::uint32_t constant;
+};
+
+SEXP map_element(SEXP x, R_xlen_t i) {
+  switch (TYPEOF(x)) {
+    case VECSXP: return VECTOR_ELT(x, i);
+    case REALSXP: return Rf_ScalarReal(REAL_ELT(x, i));
+    case INTSXP: return Rf_ScalarInteger(INTEGER_ELT(x, i));
+    case LGLSXP: return Rf_ScalarLogical(LOGICAL_ELT(x, i));
+    case STRSXP: return Rf_ScalarString(STRING_ELT(x, i));
+    case RAWSXP: return Rf_ScalarRaw(RAW_ELT(x, i));
+    case CPLXSXP: return Rf_ScalarComplex(COMPLEX_ELT(x, i));
+    default: Rf_error("'.x' must be a vector or a list, not %s", Rf_type2char(TYPEOF(x)));
+  }
+}
+
+SEXP run_map(void* data) {
+  auto* run = static_cast<MapRun*>(data);
+  dispatch::SubmitSpec spec;
+  spec.kind = dispatch::TaskKind::kMapElement;
+  spec.constant = run->constant;
+  spec.spread = Rf_asLogical(run->spread) == TRUE;
+  const R_xlen_t n = XLENGTH(run->out);
+  for (R_xlen_t i = 0; i < n; ++i) {
+    SEXP element = PROTECT(map_element(run->elements, i));
+    codec::encode_reset(&buffer);
+    codec::encode(element, &buffer, codec_options());
+    SET_VECTOR_ELT(run->out, i, submit_buffer(run->profile, spec, true));
+    UNPROTECT(1);
+  }
+  return R_NilValue;
+}
+
+void end_map(void* data, Rboolean) {
+  auto* run = static_cast<MapRun*>(data);
+  release_constant(run->profile, run->constant);  // the tasks hold references of their own
+}
+
+// x: vector or list; f: function; constants, globals: named lists or NULL; spread: items of a row are arguments.
+SEXP mirai_map_submit(SEXP x, SEXP f, SEXP constants, SEXP globals, SEXP spread, SEXP env) {
+  refuse_in_fork();
+  drain_dropped();
+  const std::uint32_t profile = profile_for(env);
+  SEXP constant = PROTECT(Rf_allocVector(VECSXP, 3));
+  SET_VECTOR_ELT(constant, 0, f);
+  SET_VECTOR_ELT(constant, 1, constants);
+  SET_VECTOR_ELT(constant, 2, globals);
+  encode_constant(constant);
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, Rf_xlength(x)));
+  MapRun run{x, spread, out, R_NilValue, profile, add_constant(profile)};
+  SEXP token = PROTECT(R_MakeUnwindCont());
+  R_UnwindProtect(run_map, &run, end_map, &run, token);
+  UNPROTECT(3);
+  return out;
+}
+
+}  // namespace
+
+// Shared with daemons_calls.cpp: everywhere().
+codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env) {
+  SEXP resolved = PROTECT(resolve_expression(expr, env));
+  SEXP globals = PROTECT(collect_dots(env));
+  SEXP locals = PROTECT(collect_args(env));
+  encode_task(resolved, globals, locals);
+  UNPROTECT(3);
+  return &buffer;
+}
+
+SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon) {
+  dispatch::SubmitSpec spec;
+  spec.kind = dispatch::TaskKind::kEverywhere;
+  spec.queue = daemon;
+  return submit_buffer(profile, spec, true);
+}
+
+}  // namespace setsuna::host
+
+#define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
+extern const R_CallMethodDef kTaskEntries[] = {
+    ENTRY(mirai_submit, 3),        ENTRY(mirai_data, 1),     ENTRY(mirai_unresolved, 1),
+    ENTRY(mirai_wait, 1),          ENTRY(mirai_collect, 1),  ENTRY(mirai_race, 2),
+    ENTRY(mirai_stop, 1),          ENTRY(mirai_is, 1),       ENTRY(mirai_resolved_from, 1),
+    ENTRY(make_error_value, 1),    ENTRY(mirai_map_submit, 6), {nullptr, nullptr, 0},
+};

@@ -1,0 +1,322 @@
+#include "wait.hpp"
+
+#include <signal.h>
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "error_values.hpp"
+#include "guard.hpp"
+#include "host.hpp"
+#include "rbridge/codec/codec.hpp"
+#include "runtime/futex.hpp"
+
+namespace setsuna::host {
+namespace {
+
+using dispatch::Task;
+
+// --- Sleeping ----------------------------------------------------------------------------------------------
+
+struct sigaction r_interrupt_action;
+std::atomic<std::uint32_t>* sleeping_on = nullptr;
+
+// Between R's last look at its interrupt flag and our sleep a Ctrl-C would be lost: so it also changes the futex word.
+void interrupt_while_sleeping(int signal, siginfo_t* info, void* context) {
+  if (std::atomic<std::uint32_t>* word = sleeping_on; word != nullptr) {
+    word->fetch_add(1, std::memory_order_relaxed);
+  }
+  if ((r_interrupt_action.sa_flags & SA_SIGINFO) != 0) {
+    r_interrupt_action.sa_sigaction(signal, info, context);
+  } else if (r_interrupt_action.sa_handler != SIG_IGN && r_interrupt_action.sa_handler != SIG_DFL) {
+    r_interrupt_action.sa_handler(signal);
+  }
+}
+
+class InterruptWatch {
+ public:
+  explicit InterruptWatch(std::atomic<std::uint32_t>* word) {
+    ::sigaction(SIGINT, nullptr, &r_interrupt_action);
+    active_ = (r_interrupt_action.sa_flags & SA_SIGINFO) != 0 ||
+              (r_interrupt_action.sa_handler != SIG_IGN && r_interrupt_action.sa_handler != SIG_DFL);
+    if (active_) {
+      sleeping_on = word;
+      struct sigaction ours {};
+      ours.sa_sigaction = interrupt_while_sleeping;
+      ours.sa_flags = SA_SIGINFO;
+      sigemptyset(&ours.sa_mask);
+      ::sigaction(SIGINT, &ours, nullptr);
+    }
+  }
+  ~InterruptWatch() {
+    if (active_) {
+      ::sigaction(SIGINT, &r_interrupt_action, nullptr);
+      sleeping_on = nullptr;
+    }
+  }
+  InterruptWatch(const InterruptWatch&) = delete;
+  InterruptWatch& operator=(const InterruptWatch&) = delete;
+
+ private:
+  bool active_ = false;
+};
+
+// Arms the gate of each profile; false if something is done already.
+bool arm(Host& host, const TaskRef* refs, int count, bool any) {
+  for (int i = 0; i < count; ++i) {
+    Profile* profile = host.profile(refs[i].profile);
+    if (profile == nullptr || profile->pool().closed() || profile->pool().resolved(refs[i].task)) {
+      return false;
+    }
+    const std::uint32_t target = count == 1 ? refs[i].task : dispatch::kNoTask;
+    profile->port().arm_gate(any ? runtime::GateWord::count(1) : profile->pool().gate_for(target));
+  }
+  for (int i = 0; i < count; ++i) {
+    if (host.profile(refs[i].profile)->port().anything_done()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void disarm(Host& host, const TaskRef* refs, int count) {
+  for (int i = 0; i < count; ++i) {
+    if (Profile* profile = host.profile(refs[i].profile)) {
+      const bool promises = profile->pool().notify_pending() > 0;
+      promises ? profile->port().arm_gate(runtime::GateWord::event()) : profile->port().disarm_gate();
+      if (promises && profile->port().anything_done()) {
+        profile->doorbell().signal();
+      }
+    }
+  }
+}
+
+void sleep_on_page(Host& host, std::uint32_t seen) {
+  host.page()->cpu.store(static_cast<std::uint32_t>(::sched_getcpu()), std::memory_order_relaxed);
+  runtime::SharedFutex::wait(&host.page()->futex, seen);
+}
+
+}  // namespace
+
+bool task_resolved(TaskRef ref) noexcept {
+  bool resolved = false;
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    Profile* profile = host->profile(ref.profile);
+    SETSUNA_ASSERT(profile != nullptr);
+    if (!profile->pool().resolved(ref.task) && !profile->pool().closed()) {
+      profile->progress();
+      host->settle(*profile);
+    }
+    resolved = profile->pool().resolved(ref.task);
+  });
+  return resolved;
+}
+
+void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept {
+  guarded([&] {
+    Host& host = *Host::existing();
+    if (host.zygote_lost()) {
+      host.restart_lost_zygotes();
+    }
+    const InterruptWatch watch(&host.page()->futex);
+    // ORDERING host/sleep: acquire, before the gates are armed: a wake that comes after this load changes the word.
+    const std::uint32_t seen = host.page()->futex.load(std::memory_order_acquire);
+    bool armed = false;
+    {
+      std::lock_guard<std::mutex> lock(host.mutex());
+      armed = arm(host, refs, count, any);
+      host.set_waiting(armed);
+    }
+    if (armed) {
+      sleep_on_page(host, seen);
+    }
+    std::lock_guard<std::mutex> lock(host.mutex());
+    host.set_waiting(false);
+    disarm(host, refs, count);
+  });
+}
+
+void sleep_for_profile(std::uint32_t id) noexcept {
+  guarded([&] {
+    Host& host = *Host::existing();
+    if (host.zygote_lost()) {
+      host.restart_lost_zygotes();
+    }
+    const InterruptWatch watch(&host.page()->futex);
+    const std::uint32_t seen = host.page()->futex.load(std::memory_order_acquire);  // ORDERING host/sleep
+    bool sleep = false;
+    {
+      std::lock_guard<std::mutex> lock(host.mutex());
+      Profile* profile = host.profile(id);
+      if (profile != nullptr && !profile->pool().closed()) {
+        profile->port().arm_gate(profile->pool().gate_for(dispatch::kNoTask));
+        sleep = !profile->port().anything_done() && !profile->sync_online() && profile->failure.empty();
+        host.set_waiting(sleep);
+      }
+    }
+    if (sleep) {
+      sleep_on_page(host, seen);
+    }
+    std::lock_guard<std::mutex> lock(host.mutex());
+    host.set_waiting(false);
+    if (Profile* profile = host.profile(id)) {
+      profile->port().disarm_gate();
+      profile->progress();
+      host.settle(*profile);
+    }
+  });
+}
+
+void wait_for_handle(SEXP handle) {
+  while (handle_state(handle) == HandleState::kOpen) {
+    const TaskRef ref = handle_ref(handle);
+    if (task_resolved(ref)) {
+      return;
+    }
+    sleep_for_tasks(&ref, 1, false);
+    R_CheckUserInterrupt();
+  }
+}
+
+// --- Values ------------------------------------------------------------------------------------------------
+
+namespace {
+
+// A large result in the data area, viewed by R vectors.
+struct HostView {
+  codec::ViewSource source;
+  TaskRef ref;
+  std::uint64_t offset;
+};
+
+void release_view(codec::ViewSource* source) {
+  auto* view = static_cast<HostView*>(source->owner);
+  if (source->writable_given) {
+    ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes), MADV_DONTNEED);
+  }
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    if (Profile* profile = host->profile(view->ref.profile)) {
+      --profile->views;
+      profile->pool().release_result(view->offset);
+      host->settle(*profile);
+    }
+  });
+  std::free(view);
+}
+
+// What decode needs to know of a resolved task, copied under the mutex; bytes stay in place until the task is dropped.
+struct Outcome {
+  Task task;
+  const std::uint8_t* bytes = nullptr;  // not for the data area
+  const std::uint8_t* shared = nullptr;
+  const std::uint8_t* view = nullptr;
+};
+
+bool fetch_outcome(TaskRef ref, Outcome* out) noexcept {
+  bool resolved = false;
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    Profile* profile = host->profile(ref.profile);
+    const Task& task = profile->pool().task(ref.task);
+    resolved = task.state == dispatch::TaskState::kResolved;
+    if (!resolved) {
+      return;
+    }
+    std::memcpy(static_cast<void*>(&out->task), &task, sizeof(Task));
+    out->bytes = task.where == Task::Where::kSmall ? task.small : task.heap;
+    out->shared = reinterpret_cast<const std::uint8_t*>(profile->segment().base());
+    out->view = reinterpret_cast<const std::uint8_t*>(profile->segment().view());
+  });
+  return resolved;
+}
+
+SEXP decode_plain(const std::uint8_t* bytes, std::uint64_t length) {
+  codec::Cursor cursor{bytes, bytes + length, bytes, nullptr};
+  return codec::decode(&cursor, nullptr);
+}
+
+void detach_from_task(TaskRef ref) noexcept {
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    Profile* profile = host->profile(ref.profile);
+    profile->pool().detach_result(ref.task);
+    ++profile->views;
+  });
+}
+
+SEXP decode_area(TaskRef ref, const Outcome& outcome) {
+  const std::uint64_t offset = outcome.task.offset;
+  const std::uint64_t length = outcome.task.bytes;
+  auto* view = length > runtime::SegmentArena::kSmallMax
+                   ? static_cast<HostView*>(std::calloc(1, sizeof(HostView)))
+                   : nullptr;  // small blocks share pages with others: copied
+  if (view == nullptr) {
+    return decode_plain(outcome.shared + offset, length);
+  }
+  view->ref = ref;
+  view->offset = offset;
+  view->source.base = outcome.view + offset;
+  view->source.len = length;
+  view->source.on_release = release_view;
+  view->source.owner = view;
+  detach_from_task(ref);
+  codec::Cursor cursor{view->source.base, view->source.base + length, view->source.base, &view->source};
+  SEXP value = PROTECT(codec::decode(&cursor, nullptr));
+  if (codec::release_on_last_view(&view->source) == 0) {
+    release_view(&view->source);
+  }
+  UNPROTECT(1);
+  return value;
+}
+
+SEXP damaged_result() {
+  SEXP call = PROTECT(Rf_lang2(Rf_install(".damaged_result"), R_NilValue));
+  SEXP ns = PROTECT(R_FindNamespace(PROTECT(Rf_mkString("setsuna"))));
+  SEXP value = Rf_eval(call, ns);
+  UNPROTECT(3);
+  return value;
+}
+
+SEXP decode_outcome(TaskRef ref, const Outcome& outcome) {
+  const Task& task = outcome.task;
+  if (task.error != dispatch::ErrorCode::kNone) {
+    return error_value(task.error, &task.death);
+  }
+  if (task.status == runtime::ResultStatus::kDamaged) {
+    return damaged_result();
+  }
+  if (task.where == Task::Where::kArea) {
+    return decode_area(ref, outcome);
+  }
+  return decode_plain(outcome.bytes, task.bytes);
+}
+
+}  // namespace
+
+SEXP value_of(SEXP handle) {
+  switch (handle_state(handle)) {
+    case HandleState::kCollected: return handle_value(handle);
+    case HandleState::kDead:
+      Rf_error("this mirai was saved and restored: its task belongs to another session and has no value here");
+    case HandleState::kOpen: break;
+  }
+  const TaskRef ref = handle_ref(handle);
+  Outcome outcome;
+  if (!task_resolved(ref) || !fetch_outcome(ref, &outcome)) {
+    return unresolved_value();
+  }
+  SEXP value = PROTECT(decode_outcome(ref, outcome));
+  collect_handle(handle, value);
+  UNPROTECT(1);
+  return value;
+}
+
+}  // namespace setsuna::host

@@ -1,0 +1,21 @@
+// Waiting for tasks on the host's futex: woken by the completion that is waited for, by the reactor, or by Ctrl-C.
+#pragma once
+
+#include "glue.hpp"
+#include "handle.hpp"
+
+namespace setsuna::host {
+
+// True once the task is resolved; harvests first if need be. Never calls R.
+bool task_resolved(TaskRef ref) noexcept;
+// Sleeps until something may have changed for the tasks: `one` of them if count is 1, else as `any` says. Call it when
+// task_resolved() said no, then R_CheckUserInterrupt(), then look again. Never calls R.
+void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept;
+// Sleeps until something may have changed for this profile (budget, daemons).
+void sleep_for_profile(std::uint32_t profile) noexcept;
+// Waits until the mirai is resolved. May jump (user interrupt).
+void wait_for_handle(SEXP handle);
+// The value, decoded and cached; unresolved_value() while there is none. May jump.
+SEXP value_of(SEXP handle);
+
+}  // namespace setsuna::host
