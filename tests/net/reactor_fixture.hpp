@@ -26,12 +26,16 @@ namespace setsuna::net {
 
 using runtime::UniqueFd;
 
-inline std::string choice_name(const testing::TestParamInfo<ReactorChoice>& info) {
-  switch (info.param) {
-    case ReactorChoice::kIoUring: return "IoUring";
-    case ReactorChoice::kEpoll: return "Epoll";
-    default: return "Automatic";
+inline std::ostream& operator<<(std::ostream& out, ReactorChoice choice) {
+  switch (choice) {
+    case ReactorChoice::kIoUring: return out << "IoUring";
+    case ReactorChoice::kEpoll: return out << "Epoll";
+    default: return out << "Automatic";
   }
+}
+
+inline std::string choice_name(const testing::TestParamInfo<ReactorChoice>& info) {
+  return testing::PrintToString(info.param);
 }
 
 // What one operation reported.
