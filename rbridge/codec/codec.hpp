@@ -97,6 +97,8 @@ std::size_t release_on_last_view(ViewSource* source);
 // The same, after detaching the views that nothing in R references any more (a later access to one is an R error). Values that
 // the caller still holds count as references: drop_value() them first.
 std::size_t detach_unreferenced(ViewSource* source);
+// All views, referenced or not: for a block that must go at once.
+void detach_all(ViewSource* source);
 // Empties a decoded list that only the caller refers to, so that the views in it are unreferenced. Parts that something else
 // refers to as well stay as they are.
 void drop_value(SEXP list);

@@ -26,7 +26,7 @@ void out_char(R_outpstream_t stream, int c) {
 }
 
 void keep(Fallback* f, SEXP x) {
-  if (f->count == XLENGTH(f->found)) {
+  if (f->found == R_NilValue || f->count == XLENGTH(f->found)) {
     SEXP more = Rf_protect(Rf_allocVector(VECSXP, f->count * 2 + 4));
     for (R_xlen_t i = 0; i < f->count; ++i) SET_VECTOR_ELT(more, i, VECTOR_ELT(f->found, i));
     Rf_unprotect(1);

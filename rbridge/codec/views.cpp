@@ -144,15 +144,15 @@ void detach(SEXP view) {
   R_set_altrep_data1(view, R_NilValue);
 }
 
-// Takes the unreferenced views out of the group's list.
-void detach_unreferenced_of(ViewGroup* group) {
+// Takes the unreferenced (or all) views out of the group's list.
+void detach_from(ViewGroup* group, bool all) {
   SEXP kept = R_NilValue;
   SEXP cell = R_ExternalPtrProtected(group->pointer);
   std::uint32_t left = 0;
   while (cell != R_NilValue) {  // no allocation in here
     SEXP next = CDR(cell);
     SEXP view = CAR(cell);
-    if (is_referenced(view)) {
+    if (!all && is_referenced(view)) {
       SETCDR(cell, kept);
       kept = cell;
       ++left;
@@ -165,6 +165,15 @@ void detach_unreferenced_of(ViewGroup* group) {
   R_SetExternalPtrProtected(group->pointer, kept);
   group->source->live_views -= group->views - left;
   group->views = left;
+}
+
+void detach_groups(ViewSource* source, bool all) {
+  for (ViewGroup* group = source->groups; group != nullptr;) {
+    ViewGroup* next = group->next;
+    detach_from(group, all);
+    if (group->views == 0) unlink(group);
+    group = next;
+  }
 }
 
 bool is_our_class(SEXP x) {
@@ -236,13 +245,14 @@ std::size_t release_on_last_view(ViewSource* source) {
 }
 
 std::size_t detach_unreferenced(ViewSource* source) {
-  for (ViewGroup* group = source->groups; group != nullptr;) {
-    ViewGroup* next = group->next;
-    detach_unreferenced_of(group);
-    if (group->views == 0) unlink(group);
-    group = next;
-  }
+  detach_groups(source, false);
   return release_on_last_view(source);
+}
+
+void detach_all(ViewSource* source) {
+  detach_groups(source, true);
+  const std::size_t left = release_on_last_view(source);
+  SETSUNA_ASSERT(left == 0);
 }
 
 void drop_value(SEXP list) {
