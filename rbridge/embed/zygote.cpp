@@ -103,7 +103,6 @@ Zygote::Zygote(ZygoteOptions options)
       own_session_(::getsid(0)),
       channel_(UniqueFd(options_.socket_fd)),
       host_pidfd_(options_.host_pidfd) {
-  SETSUNA_ASSERT(options_.tempdir.renew != nullptr && options_.tempdir.restore != nullptr);
   ::fcntl(options_.socket_fd, F_SETFD, FD_CLOEXEC);
   ::fcntl(options_.host_pidfd, F_SETFD, FD_CLOEXEC);
   // From here on the host's death is seen through its pidfd, and its daemons get their autoexit.
@@ -241,27 +240,22 @@ Zygote::Forked Zygote::fork_next() {
   const ForkMode mode = pending_.request.mode;
   const bool exec = mode == ForkMode::exec || (mode == ForkMode::automatic && count_threads() > 1);
 
-  // A session directory of its own, made before the fork: we know its name and can remove it when the daemon is killed.
-  const std::string tempdir = exec ? std::string() : options_.tempdir.renew();
-  if (!exec && tempdir.empty()) {
-    fail(id, 0, "cannot create a temporary directory for the daemon, see ?tempdir");
-    return Forked::parent;
-  }
+  const TempdirBoard::Note note = exec ? TempdirBoard::kNone : tempdirs_.take();
   const pid_t pid = fork_daemon(id, exec);
   if (pid == 0) {
+    own_note_ = note;
     become_daemon(id, exec);
     return Forked::child;
   }
   const int error = errno;
-  if (!exec) options_.tempdir.restore();
   ::unsetenv(kDaemonVariable);
   ::unsetenv(kChildVariable);
   if (pid < 0) {
-    ::rmdir(tempdir.c_str());
+    tempdirs_.give_back(note);
     fail(id, error, "cannot fork");
-    return Forked::parent;
+  } else {
+    announce(pid, id, exec, note);
   }
-  announce(pid, id, exec, tempdir);
   return Forked::parent;
 }
 
@@ -285,10 +279,10 @@ pid_t Zygote::fork_daemon(DaemonId id, bool exec) {
   return ::fork();
 }
 
-void Zygote::announce(pid_t pid, DaemonId id, bool exec, std::string tempdir) {
+void Zygote::announce(pid_t pid, DaemonId id, bool exec, TempdirBoard::Note tempdir) {
   UniqueFd pidfd = runtime::pidfd_open(pid);
   Daemon& daemon = daemons_[pid];
-  daemon = Daemon{id, pending_.request.autoexit, std::move(tempdir)};
+  daemon = Daemon{id, pending_.request.autoexit, tempdir};
   AnyMessage message = message_of(MessageKind::forked_report);
   message.forked.daemon = id;
   message.forked.pid = pid;
@@ -330,6 +324,12 @@ void Zygote::exec_daemon() {
   }
   ::execve(exec_argv_[0], exec_argv_.data(), environ);
   ::_exit(127);
+}
+
+void Zygote::record_tempdir(const char* path) {
+  SETSUNA_ASSERT(in_child_);
+  tempdirs_.write(own_note_, path);
+  tempdirs_.unmap();
 }
 
 // ---- deaths ----
@@ -395,7 +395,8 @@ bool Zygote::bury(pid_t pid) {
   const Daemon daemon = std::move(found->second);
   daemons_.erase(found);
   report_exit(pid, daemon, wait_status);
-  if (!daemon.tempdir.empty()) remove_tempdir(daemon.tempdir);
+  const std::string tempdir = tempdirs_.give_back(daemon.tempdir);
+  if (!tempdir.empty()) remove_tempdir(tempdir);
   return true;
 }
 

@@ -16,6 +16,7 @@
 
 #include "rbridge/embed/oom_watch.hpp"
 #include "rbridge/embed/process_scan.hpp"
+#include "rbridge/embed/tempdir_board.hpp"
 #include "rbridge/embed/wire_channel.hpp"
 #include "rbridge/embed/zygote_wire.hpp"
 #include "runtime/unique_fd.hpp"
@@ -31,20 +32,12 @@ struct DaemonLink {
   int config_fd = -1;  // only after an exec: a forked daemon has the zygote's decoded copy
 };
 
-// Makes a fresh temporary directory the session's, so that the next fork inherits it: returns its path, empty on
-// failure. The zygote takes its own back afterwards with restore().
-struct TempdirHooks {
-  std::string (*renew)();
-  void (*restore)();
-};
-
 struct ZygoteOptions {
   int socket_fd = kSocketFd;
   int host_pidfd = kHostPidfd;
   std::vector<std::string> exec_command;  // of a fresh daemon; "--child=..." is appended
   std::string threaded_packages;
   std::uint32_t r_version = 0;
-  TempdirHooks tempdir{};
 };
 
 enum class ZygoteStep {
@@ -67,11 +60,14 @@ class Zygote {
   const DaemonLink& link() const noexcept { return link_; }
   bool in_child() const noexcept { return in_child_; }
 
+  // In a new daemon, once: tells the zygote of the daemon's session directory, to be removed when the daemon is killed.
+  void record_tempdir(const char* path);
+
  private:
   struct Daemon {
     DaemonId id;
     std::int32_t autoexit;
-    std::string tempdir;  // removed when the daemon could not do it itself
+    TempdirBoard::Note tempdir;
     bool killed_by_us = false;
   };
   struct Pending {  // the fork request in hand
@@ -91,7 +87,7 @@ class Zygote {
   bool needs_config();
   Forked fork_next();
   pid_t fork_daemon(DaemonId id, bool exec);
-  void announce(pid_t pid, DaemonId id, bool exec, std::string tempdir);
+  void announce(pid_t pid, DaemonId id, bool exec, TempdirBoard::Note tempdir);
   void become_daemon(DaemonId id, bool exec);
   [[noreturn]] void exec_daemon();
 
@@ -117,6 +113,8 @@ class Zygote {
   runtime::UniqueFd signal_fd_;
   sigset_t original_mask_;
   OomWatch oom_;
+  TempdirBoard tempdirs_;
+  TempdirBoard::Note own_note_ = TempdirBoard::kNone;  // in a child
   std::unordered_map<pid_t, Daemon> daemons_;
   std::unordered_set<pid_t> startup_children_;  // of preloaded packages and startup files: not ours to kill
   std::unordered_set<pid_t> cleaners_;          // forked to remove a dead daemon's tempdir

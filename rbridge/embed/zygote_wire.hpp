@@ -66,6 +66,9 @@ inline constexpr int kSignalGraceMs = 500;
 // handler; without one the default action ends the process. Not a constant: the C library chooses SIGRTMIN.
 inline int host_gone_signal() noexcept { return SIGRTMIN + 6; }
 
+// Exit status of a daemon that could not make its temporary directory.
+inline constexpr int kNoTempdirStatus = 73;
+
 inline constexpr std::uint32_t kForkBatch = 64;  // daemons a request
 
 struct ForkRequest {

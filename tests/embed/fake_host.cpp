@@ -97,7 +97,7 @@ std::vector<DaemonId> FakeHost::fork(std::size_t count, const std::string& entry
 
 bool FakeHost::wait_for(const std::function<bool()>& done) {
   while (!done()) {
-    if (ended_) return false;
+    if (!started() || ended_) return false;
     pollfd watched[] = {{client_.socket_fd(), static_cast<short>(POLLIN | (client_.wants_write() ? POLLOUT : 0)), 0},
                         {client_.pidfd(), POLLIN, 0}};
     ::poll(watched, 2, -1);

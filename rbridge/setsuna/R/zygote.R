@@ -41,7 +41,10 @@
   repeat {
     step <- .Call(C_zygote_serve, failure)
     failure <- NULL
-    if (is.list(step)) return(.daemon_child(step, config))
+    if (is.list(step)) {
+      .Call(C_daemon_tempdir)
+      return(.daemon_child(step, config))
+    }
     if (is.null(step)) break
     failure <- tryCatch({
       config <- unserialize(step)
@@ -49,7 +52,6 @@
       NULL
     }, error = conditionMessage)
   }
-  .Call(C_zygote_close)
   0L
 }
 

@@ -25,35 +25,28 @@ using setsuna::embed::Zygote;
 using setsuna::embed::ZygoteStep;
 
 Zygote* zygote = nullptr;  // one a process, never destroyed
-char* own_tempdir = nullptr;
 bool exiting = false;
 int exit_status = 0;
 
 // ---- the session's temporary directory ----
 
-SEXP renew_tempdir_body(void* call) { return Rf_eval(static_cast<SEXP>(call), R_BaseEnv); }
-SEXP renew_tempdir_failed(SEXP, void*) { return R_NilValue; }
+SEXP make_tempdir(void* call) { return Rf_eval(static_cast<SEXP>(call), R_BaseEnv); }
+SEXP no_tempdir(SEXP, void*) { return R_NilValue; }
 
-SEXP tempdir_call = nullptr;
-
-// tempdir(check = TRUE) makes a new one when the present one does not exist; R has no other public way.
-std::string renew_tempdir() {
+// In a new daemon: a session directory of its own, else the first daemon to exit would remove everyone's. R makes a new one
+// by tempdir(check = TRUE), if the present one does not exist; it has no other public way.
+SEXP daemon_tempdir() {
   static char nowhere[] = "/nonexistent";
   R_TempDir = nowhere;
-  SEXP made = R_tryCatchError(renew_tempdir_body, tempdir_call, renew_tempdir_failed, nullptr);
-  if (TYPEOF(made) != STRSXP || R_TempDir == nowhere) {
-    R_TempDir = own_tempdir;
-    return {};
+  SEXP call = PROTECT(Rf_lang2(Rf_install("tempdir"), Rf_ScalarLogical(TRUE)));
+  R_tryCatchError(make_tempdir, call, no_tempdir, nullptr);
+  UNPROTECT(1);
+  if (R_TempDir == nowhere) {
+    std::fprintf(stderr, "setsuna: cannot make a temporary directory: set TMPDIR to one with room, see ?tempdir\n");
+    ::_exit(setsuna::embed::kNoTempdirStatus);
   }
-  static char* last = nullptr;  // R remembers what it made last, for its exit: ours to free once there is a newer one
-  std::free(last);
-  last = R_TempDir;
-  return R_TempDir;
-}
-
-void restore_tempdir() {
-  R_TempDir = own_tempdir;
-  ::setenv("R_SESSION_TMPDIR", own_tempdir, 1);
+  zygote->record_tempdir(R_TempDir);
+  return R_NilValue;
 }
 
 // ---- the end of a daemon ----
@@ -92,9 +85,6 @@ SEXP daemon_exit(SEXP status) {
 SEXP zygote_open(SEXP command, SEXP threaded) {
   if (zygote != nullptr) Rf_error("this process is a fork server already");
   register_sentinel();
-  own_tempdir = R_TempDir;
-  tempdir_call = Rf_lang2(Rf_install("tempdir"), Rf_ScalarLogical(TRUE));
-  R_PreserveObject(tempdir_call);
   try {
     setsuna::embed::ZygoteOptions options;
     for (R_xlen_t i = 0; i < XLENGTH(command); ++i) options.exec_command.emplace_back(CHAR(STRING_ELT(command, i)));
@@ -102,7 +92,6 @@ SEXP zygote_open(SEXP command, SEXP threaded) {
       options.threaded_packages += (i > 0 ? ", " : "") + std::string(CHAR(STRING_ELT(threaded, i)));
     }
     options.r_version = R_VERSION;
-    options.tempdir = {renew_tempdir, restore_tempdir};
     zygote = new Zygote(std::move(options));
   } catch (const std::exception&) {
     zygote = nullptr;
@@ -142,12 +131,6 @@ SEXP zygote_serve(SEXP failure) {
   SEXP config = Rf_allocVector(RAWSXP, static_cast<R_xlen_t>(bytes.size()));
   if (!bytes.empty()) std::memcpy(RAW(config), bytes.data(), bytes.size());
   return config;
-}
-
-// Removes the zygote's own session directory: R's exit removes that of the daemon that was forked last (and is gone).
-SEXP zygote_close() {
-  Rf_eval(Rf_lang3(Rf_install("unlink"), Rf_mkString(own_tempdir), Rf_ScalarLogical(TRUE)), R_BaseEnv);
-  return R_NilValue;
 }
 
 // The content of a file such as the memfd with a daemon's configuration; closes the descriptor.
@@ -252,7 +235,7 @@ SEXP set_threads(SEXP counts) {
 extern const R_CallMethodDef kZygoteEntries[] = {
     {"zygote_open", reinterpret_cast<DL_FUNC>(&zygote_open), 2},
     {"zygote_serve", reinterpret_cast<DL_FUNC>(&zygote_serve), 1},
-    {"zygote_close", reinterpret_cast<DL_FUNC>(&zygote_close), 0},
+    {"daemon_tempdir", reinterpret_cast<DL_FUNC>(&daemon_tempdir), 0},
     {"daemon_exit", reinterpret_cast<DL_FUNC>(&daemon_exit), 1},
     {"read_fd", reinterpret_cast<DL_FUNC>(&read_fd), 1},
     {"thread_count", reinterpret_cast<DL_FUNC>(&thread_count), 0},
