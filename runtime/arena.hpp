@@ -157,6 +157,14 @@ class BasicArena {
     }
   }
 
+  // Gives empty extents that are kept for the next blocks to everybody.
+  void trim() {
+    drain();
+    while (heap_.empty_extents() > 0) {
+      give_back(heap_.find_empty());
+    }
+  }
+
   // Host: a block that nothing refers to any more, whoever allocated it. False: there is no such block (a damaged offset).
   bool host_release(std::uint64_t offset) {
     SETSUNA_ASSERT(is_host());
@@ -196,9 +204,10 @@ class BasicArena {
            bytes <= offset_of(extent) + kExtentBytes - offset;
   }
 
-  // Host: `dead` will not run again. `live`: ascending offsets of the blocks that somebody still refers to (others than those of
-  // `dead` do no harm): results in DONE slots or in the host's own books. Extents with such blocks become the host's, and
-  // host_release() of the last one frees the extent; all others are FREE at once.
+  // Host: `dead` will not run again. `live`: ascending offsets of the blocks that somebody still refers to: results in
+  // DONE slots (if plausible() before this call: afterwards they are not the dead daemon's any more) or in the host's
+  // own books. Blocks of others among them do no harm. Extents with such blocks become the host's, and host_release() of
+  // the last one frees the extent; all others are FREE at once.
   ReapReport reap(ExtentOwner dead, std::span<const std::uint64_t> live) {
     SETSUNA_ASSERT(is_host() && dead != me_);
     SETSUNA_ASSERT(std::is_sorted(live.begin(), live.end()));
@@ -393,9 +402,7 @@ class BasicArena {
     const auto run = static_cast<std::uint32_t>((bytes + kExtentBytes - 1) / kExtentBytes);
     std::uint32_t head = claim_run(run);
     if (head == kNoExtent && heap_.empty_extents() > 0) {
-      while (heap_.empty_extents() > 0) {
-        give_back(heap_.find_empty());
-      }
+      trim();
       head = claim_run(run);
     }
     if (head == kNoExtent) {

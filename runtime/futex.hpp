@@ -41,15 +41,10 @@ struct SharedFutex {
       return FutexResult::kWoken;
     }
     switch (errno) {
-      case EAGAIN:
-        return FutexResult::kValueChanged;
-      case ETIMEDOUT:
-        return FutexResult::kTimedOut;
-      case EINTR:
-        return FutexResult::kInterrupted;
-      default:
-        SETSUNA_ASSERT(false && "futex wait: bad word address");
-        return FutexResult::kValueChanged;
+      case EAGAIN: return FutexResult::kValueChanged;
+      case ETIMEDOUT: return FutexResult::kTimedOut;
+      case EINTR: return FutexResult::kInterrupted;
+      default: SETSUNA_ASSERT(false && "futex wait: bad word address"); return FutexResult::kValueChanged;
     }
   }
 

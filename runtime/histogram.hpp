@@ -127,7 +127,7 @@ class Histogram {
 
  private:
   using Counter = std::atomic<std::uint64_t>;
-  // ORDERING histogram: relaxed throughout. Every counter stands for itself; a reader that runs beside the writer sees
+  // Relaxed throughout. Every counter stands for itself; a reader that runs beside the writer sees
   // a histogram that lacks the last few records, which is all it is promised.
   static constexpr auto kRelaxed = std::memory_order_relaxed;
 

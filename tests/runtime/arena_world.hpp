@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -20,17 +21,18 @@ inline constexpr ExtentOwner kHost{kHostOwner, 1};
 
 struct FakeBacking {
   std::byte* base = nullptr;
-  std::uint64_t* resident_calls = nullptr;
-  std::uint64_t* grant = nullptr;  // extents that may still be given pages
+  std::atomic<std::uint64_t>* resident_calls = nullptr;
+  std::atomic<std::int64_t>* grant = nullptr;  // extents that may still be given pages
 
   std::byte* at(std::uint64_t offset) const { return base + offset; }
   bool make_resident(std::uint64_t, std::uint64_t bytes) const {
     ++*resident_calls;
-    if (bytes / kExtentBytes > *grant) {
-      return false;
+    const auto extents = static_cast<std::int64_t>(bytes / kExtentBytes);
+    if (grant->fetch_sub(extents) >= extents) {
+      return true;
     }
-    *grant -= bytes / kExtentBytes;
-    return true;
+    *grant += extents;
+    return false;
   }
 };
 
@@ -60,8 +62,8 @@ class World {
   std::byte* base() { return base_; }
   std::uint64_t offset_of(std::uint32_t extent) const { return kDataOffset + std::uint64_t{extent} * kExtentBytes; }
   std::uint32_t extents() const { return extents_; }
-  std::uint64_t& resident_calls() { return resident_calls_; }
-  std::uint64_t& grant() { return grant_; }
+  std::atomic<std::uint64_t>& resident_calls() { return resident_calls_; }
+  std::atomic<std::int64_t>& grant() { return grant_; }
 
   std::uint32_t count_free() {
     std::uint32_t free = 0;
@@ -89,8 +91,8 @@ class World {
   std::byte* base_ = nullptr;
   std::vector<Atom<std::uint64_t>> words_;
   std::vector<Atom<std::uint64_t>> heads_;
-  std::uint64_t resident_calls_ = 0;
-  std::uint64_t grant_ = std::uint64_t{1} << 40;
+  std::atomic<std::uint64_t> resident_calls_{0};
+  std::atomic<std::int64_t> grant_{std::int64_t{1} << 40};
 };
 
 // A pattern that says which block it was written for: the first and last 64 bytes and one line every 4 KB.
