@@ -2,23 +2,26 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+
+#include "runtime/sysmem.hpp"
 
 namespace setsuna::embed {
 
 // Follows the count of memory kills in our control group: a SIGKILL with the count risen since the last look is one of
-// them. Works with control groups version 2 (memory.events) and 1 (memory.oom_control).
+// them.
 class OomWatch {
  public:
-  OomWatch();
+  OomWatch() { rebase(); }
   // Forgets what happened so far.
-  void rebase();
+  void rebase() { seen_ = runtime::oom_kills().value_or(0); }
   // True, once, for each kill since the last look.
-  bool take_kill();
+  bool take_kill() {
+    if (runtime::oom_kills().value_or(0) <= seen_) return false;
+    ++seen_;
+    return true;
+  }
 
  private:
-  std::uint64_t count() const;
-  std::string path_;  // empty: no such group, never a kill
   std::uint64_t seen_ = 0;
 };
 

@@ -93,8 +93,9 @@ Received WireChannel::receive() {
   }
   received.fds_lost = (header.msg_flags & MSG_CTRUNC) != 0;
   const WireHeader& wire = received.message.header;
-  const bool sound = static_cast<std::size_t>(got) >= sizeof(WireHeader) && wire.magic == kWireMagic &&
-                     wire.version == kWireVersion && static_cast<std::size_t>(got) == wire_size(wire.kind);
+  const bool sound = (header.msg_flags & MSG_TRUNC) == 0 && static_cast<std::size_t>(got) >= sizeof(WireHeader) &&
+                     wire.magic == kWireMagic && wire.version == kWireVersion &&
+                     static_cast<std::size_t>(got) == wire_size(wire.kind);
   received.status = sound ? Received::Status::message : Received::Status::damaged;
   return received;
 }

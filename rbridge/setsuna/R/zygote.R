@@ -82,7 +82,8 @@
 .exec_child_main <- function(args) {
   .preload(.option_words(args, "--preload="))
   words <- args[startsWith(args, "--child=")]
-  numbers <- as.integer(strsplit(substring(words, 9L), "[.:,]")[[1L]])
+  numbers <- as.numeric(strsplit(substring(words, 9L), "[.:,]")[[1L]])
+  numbers <- as.integer(numbers - ifelse(numbers >= 2^31, 2^32, 0)) # 32 bits without a sign
   link <- list(index = numbers[1L], epoch = numbers[2L], segment = numbers[3L], host_page = numbers[4L],
                refill = numbers[5L])
   config <- NULL
