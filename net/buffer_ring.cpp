@@ -65,7 +65,7 @@ void BufferRing::add(unsigned id) noexcept {
 }
 
 void BufferRing::publish() noexcept {
-  // ORDERING buffer-ring: release, so that the kernel, which acquires the tail, finds the entries before it filled in.
+  // release: the other end is the kernel, which acquires the tail and so finds the entries before it filled in.
   std::atomic_ref<std::uint16_t>(entries_[0].tail).store(tail_, std::memory_order_release);
 }
 

@@ -15,7 +15,8 @@ namespace setsuna::net {
 // Rules that hold for every operation:
 // - One thread, the reactor thread, creates the reactor, starts operations and runs it. Others may only wake() and stop().
 // - Starting never fails: what goes wrong arrives as a completion with -errno.
-// - No handler runs inside a call that starts, cancels or closes: only inside run_once(), run() and close_all().
+// - No handler runs inside a call that starts, cancels or closes: only inside run_once(), run() and close_all(), which a
+//   handler may not call.
 // - Each operation has exactly one last completion (more == false), also when it is cancelled; after forget() it has none.
 // - A descriptor stays open until the operations on it are over: closed through close(), or, if it was never adopted, by
 //   its owner after the last completions (or after forget()).

@@ -72,6 +72,8 @@ void ReactorCore::on_wake(Handler handler) {
 
 std::size_t ReactorCore::run_once() {
   assert_on_reactor_thread();
+  SETSUNA_ASSERT(!running_);  // not from a handler
+  running_ = true;
   const std::size_t before = delivered_;
   std::uint64_t deadline = kNoDeadline;
   if (ready_head_ != nullptr) {
@@ -82,6 +84,7 @@ std::size_t ReactorCore::run_once() {
   wait(deadline);
   expire_timers();
   deliver_ready();
+  running_ = false;
   return delivered_ - before;
 }
 

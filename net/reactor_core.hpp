@@ -138,6 +138,7 @@ class ReactorCore : public Reactor {
   Op* ready_head_ = nullptr;
   Op* ready_tail_ = nullptr;
   std::size_t delivered_ = 0;
+  bool running_ = false;
   bool closing_ = false;
   bool abandoned_ = false;
   Handler wake_handler_;

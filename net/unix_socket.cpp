@@ -42,6 +42,7 @@ UnixAddress address_of(const Url& url) {
   return out;
 }
 
+// `error` by value: strings may change errno.
 SocketResult failure(const char* what, const Url& url, int error, const char* advice) {
   std::string message = std::string(what) + " " + quote_for_message(format_url(url)) + ": " + std::strerror(error);
   return {UniqueFd(), error, advice[0] == '\0' ? message : message + "; " + advice};
@@ -70,14 +71,6 @@ const char* connect_advice(int error) {
   }
 }
 
-int connect_retrying(int fd, const UnixAddress& address) noexcept {
-  int result;
-  do {
-    result = ::connect(fd, address.get(), address.length);
-  } while (result != 0 && errno == EINTR);  // a local connect has not begun anything when it is interrupted
-  return result == 0 ? 0 : errno;
-}
-
 // A socket file that refuses connections has no process behind it.
 bool remove_stale_file(const UnixAddress& address, int type) noexcept {
   struct stat status;
@@ -85,7 +78,8 @@ bool remove_stale_file(const UnixAddress& address, int type) noexcept {
     return false;
   }
   const UniqueFd probe(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  return probe && connect_retrying(probe.get(), address) == ECONNREFUSED && ::unlink(address.address.sun_path) == 0;
+  return probe && ::connect(probe.get(), address.get(), address.length) != 0 && errno == ECONNREFUSED &&
+         ::unlink(address.address.sun_path) == 0;
 }
 
 int bind_retrying(int fd, const UnixAddress& address, const Url& url, int type) noexcept {
@@ -150,8 +144,8 @@ SocketResult connect_unix(const Url& url, int type) {
   if (!fd) {
     return failure(kWhat, url, errno, connect_advice(errno));
   }
-  if (const int error = connect_retrying(fd.get(), address); error != 0) {
-    return failure(kWhat, url, error, connect_advice(error));
+  if (::connect(fd.get(), address.get(), address.length) != 0) {
+    return failure(kWhat, url, errno, connect_advice(errno));
   }
   if (!peer_is_same_user(fd.get())) {
     return failure(kWhat, url, EACCES, connect_advice(EACCES));

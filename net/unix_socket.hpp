@@ -31,7 +31,7 @@ SocketResult listen_unix(const Url& url, int type);
 void unlink_unix(const Url& url) noexcept;
 
 // Connects, and refuses a listener of another user (an abstract name can be taken by anyone). Waits only while the
-// listener's queue is full.
+// listener's queue is full; error EINTR: a signal came meanwhile, try again.
 SocketResult connect_unix(const Url& url, int type);
 
 // Two connected sockets, close-on-exec. 0 or -errno.

@@ -47,7 +47,7 @@ constexpr std::array<int, 8> kOpcodes = {IORING_OP_READ,    IORING_OP_POLL_ADD, 
                                          IORING_OP_RECV,    IORING_OP_ASYNC_CANCEL};
 
 std::string refusal(int error) {
-  const std::string text = std::string("io_uring_setup: ") + std::strerror(error);
+  std::string text = std::string("io_uring_setup: ") + std::strerror(error);
   switch (error) {
     case EPERM:
     case EACCES: return text + " (refused: a container's seccomp filter or the sysctl kernel.io_uring_disabled)";

@@ -1,6 +1,7 @@
 // Waking, watching, timers and the life of operations.
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -208,6 +209,74 @@ TEST_P(Watch, MessagesWithDescriptorsThenHangUp) {
   EXPECT_EQ(messages.back(), "last");
   run_what_is_there();
   EXPECT_EQ(reactor_->pending(), 0u);
+}
+
+TEST_P(Watch, AHandlerMayCloseTheSocketThatHungUp) {
+  UniqueFd one;
+  UniqueFd theirs;
+  ASSERT_EQ(socket_pair(SOCK_SEQPACKET, one, theirs), 0);
+  const int ours = reactor_->adopt(one.release());
+  Recorder watch;
+  Recorder closed;
+  watch.then = [&](const Completion& c) {
+    EXPECT_FALSE(reactor_->cancel(c.token)) << "it is over";
+    reactor_->close(ours, closed.handler());
+  };
+  reactor_->watch_readable(ours, watch.handler());
+  run_what_is_there();
+  theirs.reset();
+  run_until([&] { return closed.lasts == 1; });
+  EXPECT_EQ(watch.results.size(), 1u);
+  EXPECT_EQ(closed.last(), 0);
+  EXPECT_FALSE(is_open(ours));
+  EXPECT_EQ(reactor_->pending(), 0u);
+}
+
+TEST_P(Watch, MoreAtOnceThanAnyQueueHolds) {
+  constexpr std::size_t kBells = 6000;
+  rlimit old;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old), 0);
+  if (old.rlim_max < kBells + 2000) {
+    GTEST_SKIP() << "needs a hard limit of " << kBells + 2000 << " descriptors";
+  }
+  const rlimit raised{old.rlim_max, old.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &raised), 0);
+  struct Ring {
+    EventFd bell = EventFd::create();
+    std::uint64_t rung = 0;
+    int lasts = 0;
+    std::size_t* total = nullptr;
+    void on(const Completion& c) {
+      lasts += c.more ? 0 : 1;
+      if (c.more && bell.drain() > 0) {
+        ++rung;
+        ++*total;
+      }
+    }
+  };
+  std::size_t total = 0;
+  std::vector<Ring> rings(kBells);
+  for (Ring& ring : rings) {
+    ASSERT_TRUE(ring.bell);
+    ring.total = &total;
+    reactor_->watch_readable(ring.bell.fd(), Handler::to<&Ring::on>(&ring));
+  }
+  run_what_is_there();
+  for (std::uint64_t round = 1; round <= 3; ++round) {
+    for (const Ring& ring : rings) {
+      ring.bell.signal();
+    }
+    run_until([&] { return total == round * kBells; });
+  }
+  for (const Ring& ring : rings) {
+    EXPECT_EQ(ring.rung, 3u);
+    ring.bell.signal();
+  }
+  reactor_->close_all();
+  for (const Ring& ring : rings) {
+    EXPECT_EQ(ring.lasts, 1);
+  }
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 
 TEST_P(Watch, WritableOnceThereIsRoom) {
@@ -500,6 +569,65 @@ TEST_P(Life, AForkedChildAbandonsWithoutDisturbingTheParent) {
   reactor_->wake();
   run_until([&] { return accepted.results.size() == 1 && received.data == "still" && !watch.results.empty(); });
   run_until([&] { return wakes.calls > 0; });
+}
+
+// The reactor runs on its own thread; another one forks, at any moment of what that one does.
+TEST_P(Life, ForksUnderLoadDisturbNobody) {
+  constexpr int kForks = 60;
+  struct Churn {
+    Reactor* reactor;
+    std::atomic<std::size_t> closed{0};
+    void on_accept(const Completion& c) {
+      if (c.result >= 0) {
+        reactor->recv(static_cast<int>(c.result), {});
+        reactor->close(static_cast<int>(c.result), Handler::to<&Churn::on_close>(this));
+      }
+    }
+    void on_close(const Completion&) { closed.fetch_add(1, std::memory_order_relaxed); }
+  };
+  reactor_.reset();  // the other thread makes its own
+  std::atomic<Churn*> shared{nullptr};
+  sockaddr_in address;
+  std::thread thread([&] {
+    reactor_ = make_reactor(GetParam()).reactor;
+    Churn churn{reactor_.get()};
+    const int listener = tcp_listener(address);
+    reactor_->accept(listener, Handler::to<&Churn::on_accept>(&churn));
+    shared.store(&churn, std::memory_order_release);
+    reactor_->run();
+    reactor_->close_all();
+    reactor_.reset();
+  });
+  Churn* churn;
+  while ((churn = shared.load(std::memory_order_acquire)) == nullptr) {
+    std::this_thread::yield();
+  }
+  std::atomic<bool> done{false};
+  std::atomic<std::size_t> connected{0};
+  std::thread client([&] {
+    while (!done.load(std::memory_order_relaxed)) {
+      const UniqueFd fd = tcp_client(address);
+      char byte;
+      EXPECT_LE(::recv(fd.get(), &byte, 1, 0), 0);  // ends although children come and go
+      connected.fetch_add(1, std::memory_order_relaxed);
+    }
+  });
+  for (int i = 0; i < kForks; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      churn->reactor->abandon_in_child();
+      churn->reactor->wake();
+      ::_exit(0);
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  done = true;
+  client.join();
+  churn->reactor->stop();
+  thread.join();
+  EXPECT_GT(connected.load(), 0u);
 }
 
 TEST_P(Life, AConnectionClosedByTheParentEndsAlthoughAChildHoldsACopy) {
