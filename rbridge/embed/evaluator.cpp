@@ -197,7 +197,7 @@ SEXP map_call(SEXP constant) {
       SET_TAG(cell, Rf_installTrChar(STRING_ELT(names, i)));
     }
   }
-  SEXP call = Rf_lcons(f, PROTECT(Rf_cons(R_NilValue, tail)));
+  SEXP call = Rf_lcons(f, PROTECT(Rf_cons(R_NilValue, tail)));  // the first argument's cell is filled per element
   UNPROTECT(3);
   return call;
 }
@@ -268,6 +268,53 @@ void leave_stream(const Slot& slot) {
 // The doomed leave without claiming again: the host has a SIGKILL under way.
 [[noreturn]] void leave_doomed() { ::_exit(0); }
 
+void remove_all(SEXP values, SEXP env) {
+  SEXP names = Rf_getAttrib(values, R_NamesSymbol);
+  for (R_xlen_t i = 0; i < Rf_xlength(values) && TYPEOF(names) == STRSXP; ++i) {
+    R_removeVarFromFrame(Rf_installTrChar(STRING_ELT(names, i)), env);
+  }
+}
+
+// So that large arguments lose their last references now and not at the next collection.
+void unbind_arguments() {
+  SEXP call = root(kEvalCall);
+  SETCADR(CADR(call), R_NilValue);
+  SETCADDR(call, R_NilValue);
+  for (int i = 0; i < kConstantsKept; ++i) {
+    if (SEXP map_call = VECTOR_ELT(root(kConstCalls), i); map_call != R_NilValue) {
+      SETCADR(map_call, R_NilValue);
+    }
+  }
+  TaskScope::unbind_globals();
+  SEXP env = root(kEnv);
+  SEXP args = root(kArgs);
+  // Not if something else (a closure that the task left somewhere) uses the environment.
+  if (TYPEOF(env) == ENVSXP && !MAYBE_SHARED(env) && TYPEOF(args) == VECSXP && XLENGTH(args) == 3) {
+    remove_all(VECTOR_ELT(args, 1), env);
+    remove_all(VECTOR_ELT(args, 2), env);
+  }
+}
+
+// The task's R objects go; views that nothing refers to any more release their block at once.
+void let_go() {
+  if (hand.source != nullptr) {
+    unbind_arguments();
+    set_root(kValue, R_NilValue);
+    codec::drop_value(root(kArgs));
+  }
+  set_root(kValue, R_NilValue);
+  set_root(kArgs, R_NilValue);
+  set_root(kEnv, R_NilValue);
+  if (hand.source != nullptr) {
+    codec::ViewSource* source = hand.source;
+    hand.source = nullptr;
+    if (codec::detach_unreferenced(source) == 0) {
+      release_source(source);
+    }
+  }
+  codec::drain_released();
+}
+
 void publish(ResultStatus status) {
   Slot& slot = port->slot(hand.claim);
   slot.result_status = static_cast<std::uint32_t>(status);
@@ -287,6 +334,9 @@ void publish(ResultStatus status) {
     slot.result_offset = block.offset;
   }
   hand.active = false;
+  if (hand.source != nullptr) {
+    let_go();  // before DONE: the host finds the argument's block free when it harvests
+  }
   bool signal = false;
   if (!port->complete(hand.claim, &signal)) {
     leave_doomed();
@@ -294,24 +344,6 @@ void publish(ResultStatus status) {
   if (signal) {
     attachment->reactor.signal();
   }
-}
-
-// The task's R objects go; views that nothing refers to any more release their block at once.
-void let_go() {
-  if (hand.source != nullptr) {
-    codec::drop_value(root(kArgs));
-  }
-  set_root(kValue, R_NilValue);
-  set_root(kArgs, R_NilValue);
-  set_root(kEnv, R_NilValue);
-  if (hand.source != nullptr) {
-    codec::ViewSource* source = hand.source;
-    hand.source = nullptr;
-    if (codec::detach_unreferenced(source) == 0) {
-      release_source(source);
-    }
-  }
-  codec::drain_released();
 }
 
 void finish_scope(const Slot& slot) {
@@ -323,7 +355,6 @@ void finish_scope(const Slot& slot) {
   }
 }
 
-// Unbound before the result is published: when the host may reuse the arguments, no view is left by accident.
 void finish_value(TaskKind kind) {
   port->clear_current();
   R_interrupts_pending = 0;
@@ -386,6 +417,11 @@ SEXP decode_arguments(const Slot& slot) {
   return set_root(kArgs, codec::decode(&cursor, nullptr));
 }
 
+// Large arguments that came as a shared constant: list(NULL, locals, globals). Null if there are none.
+SEXP constant_arguments(const Slot& slot) {
+  return slot.const_bytes == 0 ? R_NilValue : VECTOR_ELT(root(kConstValues), decode_constant(slot));
+}
+
 // args: list(expression, globals, locals)
 void run_expression(const Slot& slot, bool persist) {
   SEXP args = decode_arguments(slot);
@@ -398,8 +434,14 @@ void run_expression(const Slot& slot, bool persist) {
     eval_in(VECTOR_ELT(args, 0), R_GlobalEnv);
     return;
   }
+  SEXP constant = constant_arguments(slot);
   enter_stream(slot);
   SEXP env = set_root(kEnv, R_NewEnv(R_GlobalEnv, FALSE, 0));
+  if (TYPEOF(constant) == VECSXP) {
+    define_all(VECTOR_ELT(constant, 2), env);
+    define_all(VECTOR_ELT(constant, 1), env);
+    TaskScope::bind_globals(VECTOR_ELT(constant, 2));
+  }
   define_all(VECTOR_ELT(args, 1), env);
   define_all(VECTOR_ELT(args, 2), env);
   TaskScope::bind_globals(VECTOR_ELT(args, 1));

@@ -154,6 +154,19 @@ void call_restore(bool globals, bool options, bool search, bool dir) {
   }
 }
 
+// A task may have locked a variable that it was given.
+void restore_global(SEXP symbol, SEXP before) {
+  const bool bound = Rf_findVarInFrame(R_GlobalEnv, symbol) != R_UnboundValue;
+  if (bound && R_BindingIsLocked(symbol, R_GlobalEnv) != FALSE) {
+    R_unLockBinding(symbol, R_GlobalEnv);
+  }
+  if (before == R_UnboundValue) {
+    R_removeVarFromFrame(symbol, R_GlobalEnv);
+  } else {
+    Rf_defineVar(symbol, before, R_GlobalEnv);
+  }
+}
+
 }  // namespace
 
 void TaskScope::initialize(SEXP restore) {
@@ -182,7 +195,8 @@ void TaskScope::bind_globals(SEXP values) {
     return;
   }
   SEXP names = Rf_getAttrib(values, R_NamesSymbol);
-  SEXP hidden = Rf_allocVector(VECSXP, 2 * n);  // symbol, what stood there (or unbound)
+  SEXP hidden = Rf_allocVector(VECSXP, 2 * n + 1);  // symbol, what stood there (or unbound); last: an earlier such list
+  SET_VECTOR_ELT(hidden, 2 * n, root(kHidden));
   set_root(kHidden, hidden);
   for (R_xlen_t i = 0; i < n; ++i) {
     SEXP symbol = Rf_installTrChar(STRING_ELT(names, i));
@@ -193,20 +207,15 @@ void TaskScope::bind_globals(SEXP values) {
 }
 
 void TaskScope::unbind_globals() {
-  SEXP hidden = root(kHidden);
-  if (hidden == R_NilValue) {
-    return;
-  }
-  for (R_xlen_t i = XLENGTH(hidden); i > 0; i -= 2) {
-    SEXP symbol = VECTOR_ELT(hidden, i - 2);
-    SEXP before = VECTOR_ELT(hidden, i - 1);
-    if (before == R_UnboundValue) {
-      R_removeVarFromFrame(symbol, R_GlobalEnv);
-    } else if (before != nullptr) {
-      Rf_defineVar(symbol, before, R_GlobalEnv);
+  for (SEXP hidden = root(kHidden); hidden != R_NilValue; hidden = root(kHidden)) {
+    R_xlen_t i = XLENGTH(hidden) - 1;
+    set_root(kHidden, VECTOR_ELT(hidden, i));  // first: an error below must not come back to this list
+    PROTECT(hidden);
+    for (; i > 0; i -= 2) {
+      restore_global(VECTOR_ELT(hidden, i - 2), VECTOR_ELT(hidden, i - 1));
     }
+    UNPROTECT(1);
   }
-  set_root(kHidden, R_NilValue);
 }
 
 void TaskScope::restore() {

@@ -29,6 +29,9 @@ SubmitOutcome store(Host& host, std::uint32_t id, const codec::EncodeBuffer& buf
     if (profile == nullptr || profile->pool().closed()) {
       return SubmitOutcome::kClosed;
     }
+    if (can_be_viewed(buffer.total)) {
+      profile->progress();  // what has been let go is warm memory: better than fresh
+    }
     runtime::Block made = profile->arena().alloc(buffer.total);
     if (made.status == AllocStatus::kNoExtents) {
       profile->progress();

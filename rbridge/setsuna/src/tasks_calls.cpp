@@ -10,6 +10,7 @@
 #include "profiles_state.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "runtime/clock.hpp"
+#include "repeated.hpp"
 #include "submit.hpp"
 #include "wait.hpp"
 
@@ -235,14 +236,17 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
     return handle;
   }
   const std::uint32_t profile = profile_for(env);
-  encode_task(expr, globals, locals);
+  SEXP keep = PROTECT(Rf_allocVector(VECSXP, 2));
+  const SplitArguments split = split_repeated(profile, globals, locals, keep);
+  encode_task(expr, split.globals, split.locals);
   dispatch::SubmitSpec spec;
+  spec.constant = split.constant;
   spec.retries = static_cast<std::uint8_t>(retries < 0 ? 0 : retries > 255 ? 255 : retries);
   if (timeout_ms >= 0 && std::isfinite(timeout_ms)) {
     spec.deadline_ns = runtime::monotonic_ns() + static_cast<std::uint64_t>(timeout_ms * 1e6);
   }
   SEXP handle = submit_buffer(profile, spec, Rf_asLogical(wait) != FALSE);
-  UNPROTECT(3);
+  UNPROTECT(4);
   return handle;
 }
 

@@ -193,8 +193,24 @@ struct HostView {
   std::uint64_t offset;
 };
 
+// R does not see how much memory its small view objects keep from being reused, so it would not collect them. Past the mark
+// we ask it to.
+constexpr std::uint64_t kViewBytesFloor = std::uint64_t{256} << 20;
+std::uint64_t view_bytes = 0;
+std::uint64_t view_bytes_mark = kViewBytesFloor;
+
+void collect_views_if_many(std::uint64_t more) {
+  if (view_bytes + more <= view_bytes_mark) {
+    return;
+  }
+  R_gc();
+  codec::drain_released();
+  view_bytes_mark = view_bytes * 2 > kViewBytesFloor ? view_bytes * 2 : kViewBytesFloor;
+}
+
 void release_view(codec::ViewSource* source) {
   auto* view = static_cast<HostView*>(source->owner);
+  view_bytes -= source->len;
   if (source->writable_given) {
     ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes), MADV_DONTNEED);
   }
@@ -255,6 +271,9 @@ void detach_from_task(TaskRef ref) noexcept {
 SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   const std::uint64_t offset = outcome.task.offset;
   const std::uint64_t length = outcome.task.bytes;
+  if (length > runtime::SegmentArena::kSmallMax) {
+    collect_views_if_many(length);
+  }
   auto* view = length > runtime::SegmentArena::kSmallMax
                    ? static_cast<HostView*>(std::calloc(1, sizeof(HostView)))
                    : nullptr;  // small blocks share pages with others: copied
@@ -267,6 +286,7 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   view->source.len = length;
   view->source.on_release = release_view;
   view->source.owner = view;
+  view_bytes += length;
   detach_from_task(ref);
   codec::Cursor cursor{view->source.base, view->source.base + length, view->source.base, &view->source};
   SEXP value = PROTECT(codec::decode(&cursor, nullptr));
