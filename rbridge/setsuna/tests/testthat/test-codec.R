@@ -319,6 +319,46 @@ test_that("deep values arrive or are an error", {
   expect_identical(length(round_trip(long)), 100000L)
 })
 
+test_that("vectors of more than 2^31 elements arrive", {
+  free <- grep("^MemAvailable", readLines("/proc/meminfo"), value = TRUE)
+  skip_if(as.numeric(gsub("[^0-9]", "", free)) < 12e6, "less than 12 GB of memory are free")
+  x <- raw(2^31 + 10)
+  x[2^31 + 5] <- as.raw(7)
+  bytes <- encode(list(x, 1))
+  expect_identical(length(bytes), 2^31 + 74)
+  y <- decode(bytes, views = TRUE)
+  expect_true(identical(y[[1L]], x))
+  rm(y, x)
+  y <- decode(bytes)[[1L]]
+  expect_identical(length(y), 2^31 + 10)
+  expect_identical(y[2^31 + 5], as.raw(7))
+  rm(y, bytes)
+  gc()
+})
+
+test_that("strings of a locale that is not UTF-8 travel as UTF-8", {
+  skip_if(!nzchar(Sys.which("localedef")), "no localedef")
+  where <- tempfile("locale")
+  dir.create(where)
+  on.exit(unlink(where, recursive = TRUE))
+  made <- suppressWarnings(system2("localedef", c("-i", "en_US", "-f", "ISO-8859-1", file.path(where, "en_US.ISO-8859-1")),
+                                   stdout = FALSE, stderr = FALSE))
+  skip_if(made != 0L || !dir.exists(file.path(where, "en_US.ISO-8859-1")), "the source of an ISO-8859-1 locale is not installed")
+  script <- tempfile(fileext = ".R")
+  on.exit(unlink(script), add = TRUE)
+  writeLines(c(paste0(".libPaths(", deparse1(.libPaths()), ")"), "library(setsuna)",
+    "trip <- function(x) .Call(setsuna:::C_codec_decode, .Call(setsuna:::C_codec_encode, x, NULL), FALSE, NULL)",
+    "x <- rawToChar(as.raw(c(0x66, 0xe9)))",
+    "env <- new.env()",
+    "assign(x, 5, env)",
+    "stopifnot(l10n_info()[['Latin-1']], identical(trip(x), x), identical(trip(as.name(x)), as.name(x)))",
+    "stopifnot(identical(trip(c(x, 'a')), c(x, 'a')), get(x, trip(env)) == 5)",
+    "stopifnot(identical(charToRaw(trip(x)), as.raw(c(0x66, 0xc3, 0xa9))))"), script)
+  status <- system2(file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(script)), stdout = FALSE, stderr = FALSE,
+                    env = c(paste0("LOCPATH=", where), "LC_ALL=en_US.ISO-8859-1"))
+  expect_identical(status, 0L)
+})
+
 test_that("the hash is that of the bytes", {
   hash <- function(x) .Call(C_codec_hash, x)
   x <- rnorm(1e5)
