@@ -689,6 +689,7 @@ void Evaluator::leave(LeaveReason reason) {
   record.exit_code.store(static_cast<std::uint32_t>(reason), std::memory_order_relaxed);
   record.state.store(static_cast<std::uint32_t>(runtime::DaemonState::kLeaving), std::memory_order_release);
   port->leave();
+  attachment->reactor.signal();
 }
 
 }  // namespace setsuna::embed

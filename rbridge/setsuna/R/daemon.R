@@ -1,6 +1,6 @@
 # The task loop of a daemon, around .Call(C_daemon_loop). A task that fails jumps out of the loop into the handlers here:
 # so a task that succeeds costs nothing for them.
-.daemon_run <- function(link, options) {
+.daemon_run <- function(link, options, started = NULL) {
   numbers <- c(
     options$cleanup %||% TRUE,
     options$forked %||% TRUE,
@@ -11,6 +11,7 @@
   .Call(C_daemon_attach, c(link$segment, link$host_page, link$refill, link$index, link$epoch), as.double(numbers),
         .daemon_stream(options$stream, link$index, link$epoch))
   .Call(C_daemon_start, .restore_scope)
+  if (!is.null(started)) started()
   calls <- NULL
   remember <- function(e) calls <<- sys.calls()
   repeat {

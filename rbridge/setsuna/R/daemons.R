@@ -22,6 +22,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   .state$dispatcher[[name]] <- options$dispatcher
   .Call(C_profile_set_sync, name, FALSE)
   id <- .Call(C_profile_open, options, n)
+  .state$urls[[as.character(id)]] <- options$url
   .await_online(id, n, name, options)
   .daemons_value(n, name)
 }
@@ -103,7 +104,8 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   x
 }
 
-.profile_options <- function(name, dispatcher, daemon, seed, memory, serial, spin, respawn, preload, ephemeral = FALSE) {
+.profile_options <- function(name, dispatcher, daemon, seed, memory, serial, spin, respawn, preload, ephemeral = FALSE,
+                             url = .new_url()) {
   daemon <- .daemon_options(daemon)
   if (!is.null(seed)) seed <- .seed(seed)
   if (!is.null(memory) && (!is.numeric(memory) || length(memory) != 1L || is.na(memory) || memory <= 0))
@@ -120,6 +122,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
     dispatcher = .flag(dispatcher, "dispatcher"),
     respawn = .flag(respawn, "respawn"),
     ephemeral = ephemeral,
+    url = if (ephemeral) "" else url,
     seeded = !is.null(seed),
     stream = base,
     memory = memory,

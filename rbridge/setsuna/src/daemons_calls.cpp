@@ -7,6 +7,8 @@
 #include "glue.hpp"
 #include "guard.hpp"
 #include "handle.hpp"
+#include "net/unix_socket.hpp"
+#include "net/url.hpp"
 #include "profiles_state.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "rbridge/embed/zygote_client.hpp"
@@ -60,6 +62,8 @@ ProfileConfig config_from(SEXP options) {
   if (SEXP stream = option(options, "stream"); TYPEOF(stream) == INTSXP && XLENGTH(stream) == 6) {
     std::memcpy(config.pool.stream.data(), INTEGER(stream), sizeof(config.pool.stream));
   }
+  config.base_stream = config.pool.stream;
+  config.url = text(options, "url");
   const double memory_mb = number(options, "memory", -1);
   config.pool.budget_bytes = memory_mb >= 0 ? static_cast<std::uint64_t>(memory_mb * 1e6)
                                             : runtime::memory_ceiling().bytes / 2;
@@ -80,6 +84,21 @@ embed::ZygoteSpawn spawn_from(SEXP options) {
     spawn.preload.emplace_back(CHAR(STRING_ELT(preload, i)));
   }
   return spawn;
+}
+
+runtime::UniqueFd listen_at(const std::string& url) {
+  if (url.empty()) {
+    return {};
+  }
+  const net::ParsedUrl parsed = net::parse_url(url);
+  if (!parsed.url || !parsed.url->is_local()) {
+    throw std::runtime_error(parsed.url ? "'" + url + "' is not a local URL (abstract:// or ipc://)" : parsed.error);
+  }
+  net::SocketResult listener = net::listen_unix(*parsed.url, SOCK_SEQPACKET);
+  if (!listener) {
+    throw std::runtime_error(listener.message);
+  }
+  return std::move(listener.fd);
 }
 
 std::uint32_t* slot_of(const char* name, bool ephemeral, std::uint32_t* storage) {
@@ -114,8 +133,10 @@ SEXP profile_open(SEXP options, SEXP n) {
     if (*current != kNoProfile) {
       close_id(host, *current, !ephemeral);
     }
+    runtime::UniqueFd listener = listen_at(config.url);
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile& profile = host.add_profile(std::move(config));
+    profile.listener = std::move(listener);
     made = profile.id();
     for (int i = 0; i < count; ++i) {
       std::uint32_t epoch = 0;

@@ -2,10 +2,13 @@
 
 #include <cstring>
 #include <exception>
+#include <string>
+#include <utility>
 
 #include "dispatch/rng_stream.hpp"
 #include "glue.hpp"
 #include "rbridge/embed/evaluator.hpp"
+#include "rbridge/embed/join.hpp"
 
 namespace {
 
@@ -14,6 +17,7 @@ using setsuna::embed::EvaluatorOptions;
 using setsuna::embed::LeaveReason;
 
 char message[1024];
+setsuna::embed::Joined joined;  // of daemon_join(), until its parts are handed on
 
 double at(SEXP values, R_xlen_t i) { return REAL(values)[i]; }
 
@@ -77,6 +81,42 @@ SEXP daemon_stream(SEXP base, SEXP index, SEXP epoch) {
   return out;
 }
 
+// Dials a local profile. list(link, stream), or a string that says why not (with attribute "retry" if nobody listens).
+SEXP daemon_join(SEXP url) {
+  bool retry = false;
+  bool done = false;
+  try {
+    std::string error;
+    done = setsuna::embed::join_profile(CHAR(STRING_ELT(url, 0)), &joined, &error, &retry);
+    std::snprintf(message, sizeof(message), "%s", error.c_str());
+  } catch (const std::exception& error) {
+    std::snprintf(message, sizeof(message), "%s", error.what());
+  }
+  if (!done) {
+    SEXP why = PROTECT(Rf_mkString(message));
+    Rf_setAttrib(why, Rf_install("retry"), PROTECT(Rf_ScalarLogical(retry)));
+    UNPROTECT(2);
+    return why;
+  }
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, 2));
+  SEXP link = SET_VECTOR_ELT(out, 0, Rf_allocVector(INTSXP, 5));
+  INTEGER(link)[0] = joined.segment.release();
+  INTEGER(link)[1] = joined.host_page.release();
+  INTEGER(link)[2] = joined.doorbell.release();
+  INTEGER(link)[3] = static_cast<int>(joined.reply.index);
+  INTEGER(link)[4] = static_cast<int>(joined.reply.epoch);
+  SEXP stream = SET_VECTOR_ELT(out, 1, Rf_allocVector(INTSXP, 6));
+  std::memcpy(INTEGER(stream), joined.reply.stream, sizeof(joined.reply.stream));
+  UNPROTECT(1);
+  return out;
+}
+
+// After daemon_start(): notice the end of the host that daemon_join() has found.
+SEXP daemon_watch_host(SEXP interrupt, SEXP signal) {
+  setsuna::embed::watch_host(std::move(joined.host_pidfd), Rf_asLogical(interrupt) == TRUE, Rf_asInteger(signal));
+  return R_NilValue;
+}
+
 SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
 
 }  // namespace
@@ -84,6 +124,7 @@ SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
 extern const R_CallMethodDef kEvaluatorEntries[] = {
     SETSUNA_ENTRY(daemon_attach, daemon_attach, 3), SETSUNA_ENTRY(daemon_start, daemon_start, 1),
     SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),     SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
-    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),   SETSUNA_ENTRY(daemon_stream, daemon_stream, 3), SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
+    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),   SETSUNA_ENTRY(daemon_stream, daemon_stream, 3), SETSUNA_ENTRY(daemon_join, daemon_join, 1),
+    SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2), SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
     {nullptr, nullptr, 0},
 };

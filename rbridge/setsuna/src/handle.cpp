@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "host.hpp"
+#include "host_forks.hpp"
 #include "rbridge/codec/codec.hpp"
 
 namespace setsuna::host {
@@ -173,6 +174,7 @@ void collect_handle(SEXP handle, SEXP value) {
 
 void drain_dropped() {
   codec::drain_released();
+  HostForks::release_deferred();
   Host* host = Host::existing();
   if (dropped_count == 0 || host == nullptr) {
     return;

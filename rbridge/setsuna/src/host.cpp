@@ -1,16 +1,25 @@
 #include "host.hpp"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <condition_variable>
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <span>
 #include <stdexcept>
 #include <thread>
 
+#include "host_forks.hpp"
 #include "net/make_reactor.hpp"
 #include "net/signals.hpp"
+#include "net/unix_socket.hpp"
+#include "net/url.hpp"
+#include "rbridge/embed/build_id.hpp"
 #include "runtime/clock.hpp"
 #include "runtime/futex.hpp"
+#include "runtime/pidfd.hpp"
 
 namespace setsuna::host {
 namespace {
@@ -35,6 +44,7 @@ Host& Host::get() {
     made->start();
     the_host = made.release();  // never destroyed: the reactor thread uses it until the process ends
     ::pthread_atfork(nullptr, nullptr, &Host::atfork_child);
+    HostForks::install();
   }
   return *the_host;
 }
@@ -76,6 +86,7 @@ void Host::start() {
   if (!net::reactor_choice_from_environment(wanted_reactor, error)) {
     throw std::runtime_error(error);
   }
+  own_pidfd_ = runtime::pidfd_open(::getpid());
   Started state;
   started = &state;
   {
@@ -137,6 +148,11 @@ void Host::watch_new() {
   for (auto& profile : profiles_) {
     if (profile && !profile->watched && !profile->pool().closed()) {
       profile->watched = true;
+      if (profile->listener) {
+        profile->adopted_listener = reactor_->adopt(profile->listener.release());
+        reactor_->accept(profile->adopted_listener,
+                         net::Handler(&Host::on_dialled, reinterpret_cast<void*>(std::uintptr_t{profile->id()})));
+      }
       profile->doorbell_watch =
           reactor_->watch_readable(profile->doorbell().fd(), net::Handler(&Host::on_doorbell, profile.get()));
     }
@@ -222,6 +238,13 @@ void Host::collect_finished() {
   for (auto& profile : profiles_) {
     if (!profile || !profile->pool().closed()) {
       continue;
+    }
+    if (profile->adopted_listener >= 0) {
+      reactor_->close(profile->adopted_listener);
+      profile->adopted_listener = -1;
+      if (const net::ParsedUrl url = net::parse_url(profile->config().url); url.url) {
+        net::unlink_unix(*url.url);
+      }
     }
     if (profile->watched && profile->pool().alive() == 0) {
       reactor_->forget(profile->doorbell_watch);
@@ -456,6 +479,81 @@ void Host::on_daemon_gone(void* context, const net::Completion&) {
     host->collect_finished();
   }
   host->run_notifications();
+}
+
+// --- Daemons that dial in ----------------------------------------------------------------------------------
+
+void Host::on_dialled(void* context, const net::Completion& completion) {
+  Host* host = the_host;
+  if (completion.result < 0) {
+    return;  // the listener was closed
+  }
+  const int fd = static_cast<int>(completion.result);
+  // By number: the profile may be gone by now.
+  auto* guest = new Guest{host, static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(context)), fd};
+  host->reactor_->watch_readable(fd, net::Handler(&Host::on_join_request, guest));
+}
+
+void Host::on_join_request(void* context, const net::Completion& completion) {
+  auto* guest = static_cast<Guest*>(context);
+  Host* host = guest->host;
+  if (guest->fd >= 0) {
+    embed::JoinRequest request{};
+    const net::ReceivedMessage message =
+        net::receive_message(guest->fd, std::as_writable_bytes(std::span(&request, 1)), net::Blocking::kNo);
+    if (message.bytes != -EAGAIN) {
+      std::lock_guard<std::mutex> lock(host->mutex_);
+      Profile* profile = host->profile(guest->profile);
+      if (message.bytes == static_cast<ssize_t>(sizeof(request)) && profile != nullptr && !profile->pool().closed()) {
+        std::uint32_t index = runtime::kNoSlot;
+        const embed::JoinReply reply = host->answer_join(*profile, request, guest->fd, &index);
+        const int fds[embed::kJoinFds] = {profile->segment().fd(), host->page_.fd(), profile->doorbell().fd(),
+                                          host->own_pidfd_.get()};
+        const std::span<const int> given = reply.welcome != 0 ? std::span<const int>(fds) : std::span<const int>();
+        net::send_message(guest->fd, std::as_bytes(std::span(&reply, 1)), given, net::Blocking::kNo);
+        if (index != runtime::kNoSlot) {
+          host->watch_daemon(*profile, index);
+        }
+      }
+      host->reactor_->close(guest->fd);  // ends this watch as well
+      guest->fd = -1;
+    }
+  }
+  if (!completion.more) {
+    delete guest;
+  }
+}
+
+embed::JoinReply Host::answer_join(Profile& profile, const embed::JoinRequest& request, int fd, std::uint32_t* index) {
+  embed::JoinReply reply{};
+  reply.magic = embed::kJoinMagic;
+  const auto refuse = [&](const char* why) {
+    std::snprintf(reply.message, sizeof(reply.message), "%s", why);
+    return reply;
+  };
+  if (!net::peer_is_same_user(fd)) {
+    return refuse("it belongs to another user");
+  }
+  if (request.magic != embed::kJoinMagic || request.version != embed::kJoinVersion ||
+      request.layout_hash != runtime::kLayoutHash ||
+      runtime::BuildId{request.build_id[0], request.build_id[1]} != embed::build_id()) {
+    return refuse("its version of setsuna or of R is another one: install the same on both sides");
+  }
+  runtime::UniqueFd pidfd = net::peer_pidfd(fd);
+  if (!pidfd) {
+    return refuse("the process that dialled cannot be watched");
+  }
+  std::uint32_t epoch = 0;
+  *index = profile.admit_external(std::move(pidfd), request.pid, &epoch);
+  if (*index == runtime::kNoSlot) {
+    return refuse("no place is left for another daemon");
+  }
+  reply.welcome = 1;
+  reply.index = *index;
+  reply.epoch = epoch;
+  reply.has_stream = 1;
+  std::memcpy(reply.stream, profile.config().base_stream.data(), sizeof(reply.stream));
+  return reply;
 }
 
 // --- Profiles ----------------------------------------------------------------------------------------------

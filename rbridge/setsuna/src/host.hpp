@@ -12,6 +12,7 @@
 
 #include "net/reactor.hpp"
 #include "profile.hpp"
+#include "rbridge/embed/join_wire.hpp"
 #include "rbridge/embed/zygote_client.hpp"
 #include "runtime/host_page.hpp"
 
@@ -71,6 +72,13 @@ class Host {
     std::uint32_t epoch;
   };
 
+  // Somebody who has connected to a profile's URL and not spoken yet.
+  struct Guest {
+    Host* host;
+    std::uint32_t profile;
+    int fd;
+  };
+
   Host() = default;
   void start();
   static void reactor_main(Host* host);
@@ -82,6 +90,9 @@ class Host {
   static void on_zygote_message(void* zygote, const net::Completion&);
   static void on_zygote_exit(void* zygote, const net::Completion&);
   static void on_daemon_gone(void* watch, const net::Completion&);
+  static void on_dialled(void* profile, const net::Completion&);
+  static void on_join_request(void* guest, const net::Completion&);
+  embed::JoinReply answer_join(Profile& profile, const embed::JoinRequest& request, int fd, std::uint32_t* index);
   void handle(Zygote& zygote, embed::ZygoteEvent& event);
   void watch_new();
   void watch_daemon(Profile& profile, std::uint32_t index);
@@ -100,6 +111,7 @@ class Host {
 
   std::mutex mutex_;
   runtime::HostPageMap page_;
+  runtime::UniqueFd own_pidfd_;  // handed to guests, who must notice our end
   std::unique_ptr<net::Reactor> reactor_;
   std::string backend_;
   std::vector<std::unique_ptr<Profile>> profiles_;

@@ -184,16 +184,34 @@ void Profile::kill_busy_daemons() {
   }
 }
 
+std::uint32_t Profile::admit_external(runtime::UniqueFd pidfd, std::int32_t pid, std::uint32_t* epoch) {
+  const std::uint32_t index = pool_->add_daemon(true, epoch);
+  if (index == kNoSlot) {
+    return kNoSlot;
+  }
+  DaemonProcess& process = this->process(index);
+  process.external = true;
+  process.pidfd = std::move(pidfd);
+  process.note.pid = pid;
+  process.note.wait_status = -1;
+  pool_->on_forked(index, *epoch, pid);
+  return index;
+}
+
 bool Profile::sync_online() {
   bool any = false;
   const auto& daemons = pool_->daemons();
   for (std::uint32_t i = 0; i < daemons.size(); ++i) {
-    if (daemons[i].state != dispatch::DaemonInfo::State::kStarting) {
-      continue;
-    }
     const auto state = static_cast<DaemonState>(port_.daemon(i).state.load(std::memory_order_acquire));
-    if (state == DaemonState::kLive || state == DaemonState::kLeaving) {
+    if (daemons[i].state == dispatch::DaemonInfo::State::kStarting &&
+        (state == DaemonState::kLive || state == DaemonState::kLeaving)) {
       pool_->on_online(i, daemons[i].epoch);
+      any = true;
+    }
+    // Its process may live on after daemon() has returned there, but it has done its last store to the segment.
+    if (state == DaemonState::kLeaving && processes_[i].external && !daemons[i].forked_by_us &&
+        daemons[i].state == dispatch::DaemonInfo::State::kLive) {
+      pool_->on_dead(i, daemons[i].epoch, processes_[i].note, true);
       any = true;
     }
   }

@@ -29,7 +29,8 @@ struct ProfileConfig {
   std::uint32_t spin_us = 0;
   std::uint32_t slot_count = runtime::kDefaultSlots;
   std::uint64_t data_bytes = 0;  // 0: as much as this process may use
-  std::string url;               // abstract://... at which daemons of this user may join
+  std::string url;               // abstract:// or ipc://, at which processes of this user may join; empty: none
+  dispatch::StreamState base_stream{};  // daemon k has stream k of it
 };
 
 // The process behind a daemon index. Two witnesses of its death: the fork server's report (which has the status) and the
@@ -67,7 +68,9 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   DaemonProcess& process(std::uint32_t index);
   std::size_t process_count() const { return processes_.size(); }
 
-  // Notices daemons that came online. True if any did.
+  // A process that dialled in becomes a daemon. kNoSlot: no place is left.
+  std::uint32_t admit_external(runtime::UniqueFd pidfd, std::int32_t pid, std::uint32_t* epoch);
+  // Notices daemons that came online, and those from outside that have left. True if any did.
   bool sync_online();
   // Harvest, refill, and who came online. Returns the number of tasks that resolved.
   std::uint32_t progress();
@@ -83,7 +86,8 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::uint32_t views = 0;  // R vectors in this process that point into the segment
   bool watched = false;     // the reactor watches the doorbell
   net::Token doorbell_watch;
-  int listener_fd = -1;
+  runtime::UniqueFd listener;  // until the reactor adopts it
+  int adopted_listener = -1;
   std::string failure;      // why its daemons cannot start
 
   // dispatch::QueuePort

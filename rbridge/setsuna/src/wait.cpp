@@ -10,6 +10,7 @@
 #include "error_values.hpp"
 #include "guard.hpp"
 #include "host.hpp"
+#include "host_forks.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "runtime/futex.hpp"
 
@@ -211,18 +212,21 @@ void collect_views_if_many(std::uint64_t more) {
 void release_view(codec::ViewSource* source) {
   auto* view = static_cast<HostView*>(source->owner);
   view_bytes -= source->len;
+  HostForks::remove_view();
   if (source->writable_given) {
     ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes), MADV_DONTNEED);
   }
-  guarded([&] {
-    Host* host = Host::existing();
-    std::lock_guard<std::mutex> lock(host->mutex());
-    if (Profile* profile = host->profile(view->ref.profile)) {
-      --profile->views;
-      profile->pool().release_result(view->offset);
-      host->settle(*profile);
-    }
-  });
+  if (!HostForks::defer_release(view->ref.profile, view->offset)) {
+    guarded([&] {
+      Host* host = Host::existing();
+      std::lock_guard<std::mutex> lock(host->mutex());
+      if (Profile* profile = host->profile(view->ref.profile)) {
+        --profile->views;
+        profile->pool().release_result(view->offset);
+        host->settle(*profile);
+      }
+    });
+  }
   std::free(view);
 }
 
@@ -287,6 +291,7 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   view->source.on_release = release_view;
   view->source.owner = view;
   view_bytes += length;
+  HostForks::add_view();
   detach_from_task(ref);
   codec::Cursor cursor{view->source.base, view->source.base + length, view->source.base, &view->source};
   SEXP value = PROTECT(codec::decode(&cursor, nullptr));
