@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "runtime/queue_view.hpp"
+#include "runtime/rule.hpp"
 
 namespace setsuna::runtime {
 
@@ -37,12 +38,20 @@ class Parking {
     return try_wake(index);
   }
 
-  // After a death: every daemon looks again, since wake tokens die with their holder.
+  // Every daemon looks again. After a death, because wake tokens die with their holder: it may have been woken for an
+  // item, or have cleared a sleeper's bit and not yet set its word. So all words are set, whatever the bits say.
   void wake_all() {
     for (std::uint32_t w = 0; w < view_.idle_words(); ++w) {
-      std::uint64_t bits = view_.control->idle[w].fetch_or(0, std::memory_order_acq_rel);
-      for (; bits != 0; bits &= bits - 1) {
-        try_wake(w * 64 + static_cast<std::uint32_t>(std::countr_zero(bits)));
+      const std::uint64_t present = present_in(w);
+      if (present == 0) {
+        continue;
+      }
+      // ORDERING publish/park: as in wake_one, and before the words are set: the 0 of a daemon that announces itself now comes
+      // before our 1, or its recheck sees what was published.
+      const std::uint64_t parked = view_.control->idle[w].fetch_and(~present, std::memory_order_acq_rel);
+      for (std::uint64_t bits = SETSUNA_RULE(wake_all_whatever_the_bits) ? present : present & parked; bits != 0;
+           bits &= bits - 1) {
+        set_and_wake(w * 64 + static_cast<std::uint32_t>(std::countr_zero(bits)));
       }
     }
   }
@@ -77,15 +86,31 @@ class Parking {
  private:
   static std::uint64_t bit_of(std::uint32_t index) { return std::uint64_t{1} << (index % 64); }
 
+  // Daemons of idle word `w` that may be asleep. Relaxed: the host set the state when it admitted them.
+  std::uint64_t present_in(std::uint32_t w) const {
+    std::uint64_t bits = 0;
+    for (std::uint32_t i = w * 64; i < view_.daemon_max && i < (w + 1) * 64; ++i) {
+      const auto state = static_cast<DaemonState>(view_.daemon(i).state.load(std::memory_order_relaxed));
+      if (state != DaemonState::kVacant && state != DaemonState::kDead) {
+        bits |= bit_of(i);
+      }
+    }
+    return bits;
+  }
+
   bool try_wake(std::uint32_t index) {
     const std::uint64_t bit = bit_of(index);
     if ((view_.control->idle[index / 64].fetch_and(~bit, std::memory_order_acq_rel) & bit) == 0) {
       return false;  // another waker claimed it, or it found work itself
     }
+    set_and_wake(index);
+    return true;
+  }
+
+  void set_and_wake(std::uint32_t index) {
     Atom<std::uint32_t>& futex = view_.daemon(index).futex;
     futex.store(1, std::memory_order_release);  // ORDERING wake/sleep
     Futex::wake(&futex, 1);
-    return true;
   }
 
   QueueView<Atom> view_;
