@@ -56,8 +56,9 @@ class DaemonPort {
   // Sleeps until woken, `deadline_ns` or a signal, unless work appeared meanwhile. Callers loop.
   void park(std::uint64_t deadline_ns) {
     parking_.announce(index_);
-    if (mailbox_.has_work() || ring_.has_work() || must_leave()) {
-      owes_wake_ = parking_.cancel_park(index_) || owes_wake_;
+    if ((SETSUNA_RULE(recheck_mailbox) && mailbox_.has_work()) || (SETSUNA_RULE(recheck_ring) && ring_.has_work()) ||
+        (SETSUNA_RULE(recheck_stop) && must_leave())) {
+      owes_wake_ = (parking_.cancel_park(index_) && SETSUNA_RULE(owe_the_wake)) || owes_wake_;
       return;
     }
     parking_.sleep(index_, deadline_ns);
@@ -86,7 +87,15 @@ class DaemonPort {
   void clear_current() { record_.current.exchange(0, std::memory_order_acq_rel); }
 
   // True when the host asked to cancel exactly this task.
-  bool cancelled(const Claim& claim) const { return record_.cancel.fetch_or(0, std::memory_order_acq_rel) == pack(claim); }
+  bool cancelled(const Claim& claim) const {
+    return record_.cancel.fetch_or(0, std::memory_order_acq_rel) == pack(claim) ||
+           record_.cancel_mailed.fetch_or(0, std::memory_order_acq_rel) == pack(claim);
+  }
+  // For the handler of the host's signal: what runs now is what it asked to cancel. Async-signal-safe.
+  bool cancel_wanted(std::uint64_t current) const {
+    return current != 0 && (record_.cancel.load(std::memory_order_acquire) == current ||
+                            record_.cancel_mailed.load(std::memory_order_acquire) == current);
+  }
 
   // The result fields of the slot are written. False: the claim was doomed or revoked; the result must be
   // dropped and the process must exit without claiming again. *signal: the caller must signal the reactor.

@@ -107,9 +107,11 @@ class HostPort {
     if (seen.state() != SlotState::kClaimed || seen.generation() != generation) {
       return kNoSlot;
     }
-    // ORDERING current/cancel: exchange pairs with the daemon's exchange of `current` and its reread of `cancel`.
-    view_.daemon(seen.owner())
-        .cancel.exchange(((std::uint64_t{slot} + 1) << 32) | generation, std::memory_order_acq_rel);
+    DaemonRecord<Atom>& record = view_.daemon(seen.owner());
+    const bool mailed = places_[slot].queue != kReadyQueue && SETSUNA_RULE(a_cancel_for_each_claim);
+    // ORDERING current/cancel: exchange pairs with the daemon's exchange of `current` and its reread of the request.
+    (mailed ? record.cancel_mailed : record.cancel)
+        .exchange(((std::uint64_t{slot} + 1) << 32) | generation, std::memory_order_acq_rel);
     return seen.owner();
   }
 
@@ -201,7 +203,10 @@ class HostPort {
     record.handback.store(0, std::memory_order_relaxed);
     record.current.store(0, std::memory_order_relaxed);
     record.cancel.store(0, std::memory_order_relaxed);
-    parking_.wake_all();
+    record.cancel_mailed.store(0, std::memory_order_relaxed);
+    if (SETSUNA_RULE(reap_wakes_all)) {
+      parking_.wake_all();
+    }
   }
 
   // From inside reap()'s visit: run it again on another daemon. False: that mailbox is full.

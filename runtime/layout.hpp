@@ -90,11 +90,14 @@ struct DaemonRecord {
   Atom<std::uint32_t> pid;
   Atom<std::uint32_t> cpu;
   Atom<std::uint32_t> exit_code;  // 0 normal, 1 idletime, 2 walltime, 3 maxtasks: valid in kLeaving
-  // Line 2: what runs now. `current` is daemon-written, `cancel` host-written: slot:32 | generation:32, +1 so that 0 is none.
+  // Line 2: what runs now. `current` is daemon-written, the cancels host-written: slot:32 | generation:32, +1 so that 0 is
+  // none. A daemon may hold one task of the shared queue and one of its mailbox at a time: a request for one must not
+  // overwrite a request for the other.
   alignas(64) Atom<std::uint64_t> current;
-  Atom<std::uint64_t> cancel;
-  Atom<std::uint64_t> assigned;   // tasks claimed by this incarnation
-  Atom<std::uint64_t> completed;  // tasks finished by this incarnation
+  Atom<std::uint64_t> cancel;         // of a task of the shared queue
+  Atom<std::uint64_t> assigned;       // tasks claimed by this incarnation
+  Atom<std::uint64_t> completed;      // tasks finished by this incarnation
+  Atom<std::uint64_t> cancel_mailed;  // of a task of the mailbox
   // Line 3: blocks that the host gives back: Treiber stack of data-area offsets; only the host pushes, only the owner takes all.
   alignas(64) Atom<std::uint64_t> handback;
   // Line 4, 5: the mailbox's tickets.
@@ -174,6 +177,7 @@ constexpr std::uint64_t layout_hash() {
                                  offsetof(TaskSlot<std::atomic>, rng),
                                  offsetof(TaskSlot<std::atomic>, result_offset),
                                  offsetof(DaemonRecord<std::atomic>, cancel),
+                                 offsetof(DaemonRecord<std::atomic>, cancel_mailed),
                                  offsetof(DaemonRecord<std::atomic>, hold),
                                  offsetof(Control<std::atomic>, flags)};
   std::uint64_t hash = 0xCBF29CE484222325ULL;

@@ -86,9 +86,8 @@ void on_cancel_signal(int) {
   const int saved_errno = errno;
   if (port != nullptr) {
     const std::uint64_t current = port->record().current.load(std::memory_order_acquire);
-    const std::uint64_t wanted = port->record().cancel.load(std::memory_order_acquire);
     // Once per cancel, and only for the task that it was meant for.
-    if (current != 0 && current == wanted && interrupted_task.exchange(current, std::memory_order_relaxed) != current) {
+    if (port->cancel_wanted(current) && interrupted_task.exchange(current, std::memory_order_relaxed) != current) {
       R_interrupts_pending = 1;
       if (own_group != 0) {
         ::kill(0, SIGINT);  // ends what the task started with system() and pipes
