@@ -34,7 +34,7 @@ class DaemonPort {
       owes_wake_ = false;
       parking_.wake_one();
     }
-    if (claim && mailbox_.depth() <= kMailboxCells / 4) {
+    if (shortened(mailbox_, claim) && mailbox_.depth() <= kMailboxCells / 4) {
       *refill = refill_gate_.take() || *refill;
     }
     return claim;
@@ -47,7 +47,7 @@ class DaemonPort {
       owes_wake_ = false;
       parking_.wake_one();
     }
-    if (claim && ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed)) {
+    if (shortened(ring_, claim) && ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed)) {
       *refill = refill_gate_.take() || *refill;
     }
     return claim;
@@ -147,6 +147,11 @@ class DaemonPort {
  private:
   // Statistics with one writer: no locked instruction needed.
   static void bump(Atom<std::uint64_t>& counter) {
+  // Whoever shortens a queue looks whether it has run low, a claim or not: its last items may have been tombstones.
+  static bool shortened(const ReadyRing<Atom>& ring, const std::optional<Claim>& claim) {
+    return SETSUNA_RULE(tombstones_run_low_too) ? ring.moved() : claim.has_value();
+  }
+
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 

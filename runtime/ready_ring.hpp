@@ -63,6 +63,7 @@ class ReadyRing {
   // Consumer. Claims the oldest READY item for (owner, epoch); empty result: nothing queued.
   std::optional<Claim> claim(std::uint32_t owner, std::uint32_t epoch) {
     for (;;) {
+    moved_ = false;
       std::uint64_t head = head_->load(std::memory_order_acquire);
       const RingCell cell = load_cell(head);
       if (cell.lap() != lap_of(head)) {
@@ -82,6 +83,9 @@ class ReadyRing {
 
   // True when something may be claimable. Called after the idle bit is set, before sleeping.
   bool has_work() {
+  // True when the last claim() shortened the queue, be it by tombstones only.
+  bool moved() const { return moved_; }
+
     for (;;) {
       const std::uint64_t head = head_->load(std::memory_order_acquire);
       const RingCell cell = load_cell(head);
@@ -190,3 +194,5 @@ class ReadyRing {
 };
 
 }  // namespace setsuna::runtime
+    moved_ = true;
+  bool moved_ = false;
