@@ -30,7 +30,7 @@ class DaemonPort {
   std::optional<Claim> claim_mailbox(bool* refill) {
     std::optional<Claim> claim = mailbox_.claim(index_, epoch_);
     // The wake that brought us here may have been meant for the shared queue: pass it on before a long mailbox task.
-    if (claim && (owes_wake_ || ring_.has_work())) {
+    if (claim && SETSUNA_RULE(mailbox_task_passes_the_wake) && (owes_wake_ || ring_.has_work())) {
       owes_wake_ = false;
       parking_.wake_one();
     }
@@ -67,7 +67,9 @@ class DaemonPort {
   // Before the process exits of its own will: a wake token that it holds is passed on.
   void leave() {
     parking_.cancel_park(index_);
-    parking_.wake_one();
+    if (SETSUNA_RULE(leaving_passes_the_wake)) {
+      parking_.wake_one();
+    }
   }
 
   bool must_leave() const {
@@ -145,13 +147,13 @@ class DaemonPort {
   }
 
  private:
-  // Statistics with one writer: no locked instruction needed.
-  static void bump(Atom<std::uint64_t>& counter) {
   // Whoever shortens a queue looks whether it has run low, a claim or not: its last items may have been tombstones.
   static bool shortened(const ReadyRing<Atom>& ring, const std::optional<Claim>& claim) {
     return SETSUNA_RULE(tombstones_run_low_too) ? ring.moved() : claim.has_value();
   }
 
+  // Statistics with one writer: no locked instruction needed.
+  static void bump(Atom<std::uint64_t>& counter) {
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 

@@ -182,21 +182,27 @@ class HostPort {
   template <class Visit>
   void reap(std::uint32_t index, std::uint32_t epoch, Visit&& visit) {
     DaemonRecord<Atom>& record = view_.daemon(index);
-    view_.control->idle[index / 64].fetch_and(~(std::uint64_t{1} << (index % 64)), std::memory_order_acq_rel);
+    if (SETSUNA_RULE(reap_clears_the_idle_bit)) {
+      view_.control->idle[index / 64].fetch_and(~(std::uint64_t{1} << (index % 64)), std::memory_order_acq_rel);
+    }
     record.state.store(static_cast<std::uint32_t>(DaemonState::kDead), std::memory_order_release);
     for (std::uint32_t slot = 0; slot <= highest_used_ && slot < view_.slot_count; ++slot) {
       const SlotWord seen = word(slot);
       if (!seen.owned_by(index, epoch)) {
         continue;
       }
-      if (seen.state() == SlotState::kDone) {
+      if (seen.state() == SlotState::kDone && SETSUNA_RULE(reap_sets_done_bits)) {
         view_.done_bits[slot / 64].fetch_or(std::uint64_t{1} << (slot % 64), std::memory_order_release);
       } else if (seen.state() == SlotState::kClaimed || seen.state() == SlotState::kDoomed) {
-        finish_cell(slot);
+        if (SETSUNA_RULE(retire_before_requeue)) {
+          finish_cell(slot);
+        }
         visit(slot, seen);
       }
     }
-    mailbox(index).drain([&](std::uint32_t slot) { visit(slot, word(slot)); });
+    if (SETSUNA_RULE(reap_drains_the_mailbox)) {
+      mailbox(index).drain([&](std::uint32_t slot) { visit(slot, word(slot)); });
+    }
     for (auto& bits : record.hold) {
       bits.store(0, std::memory_order_release);
     }
@@ -211,7 +217,7 @@ class HostPort {
 
   // From inside reap()'s visit: run it again on another daemon. False: that mailbox is full.
   bool requeue(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) {
-    return make_ready(slot, word(slot).generation() + 1, queue, generation);
+    return make_ready(slot, word(slot).generation() + (SETSUNA_RULE(retry_has_a_new_generation) ? 1 : 0), queue, generation);
   }
   // From inside reap()'s visit: give the task up.
   void release_dead(std::uint32_t slot) { release(slot); }
@@ -291,7 +297,7 @@ class HostPort {
   void release(std::uint32_t slot) {
     const std::uint32_t generation = word(slot).generation();
     view_.slots[slot].word.store(SlotWord::make(SlotState::kFree, 0, 0, generation).bits(), std::memory_order_release);
-    if (cell_gone(slot)) {
+    if (cell_gone(slot) || !SETSUNA_RULE(pin_until_the_cell_is_gone)) {
       free_.push_back(slot);
     } else {
       pinned_.push_back(slot);
@@ -313,10 +319,12 @@ class HostPort {
     if (pinned_.empty()) {
       return;
     }
-    ring_.retire_stale();
+    if (SETSUNA_RULE(host_retires_stale_cells)) {
+      ring_.retire_stale();
+    }
     std::size_t kept = 0;
     for (std::uint32_t slot : pinned_) {
-      if (!cell_gone(slot) && places_[slot].queue != kReadyQueue) {
+      if (!cell_gone(slot) && places_[slot].queue != kReadyQueue && SETSUNA_RULE(host_retires_stale_cells)) {
         mailbox(places_[slot].queue).retire_stale();
       }
       if (cell_gone(slot)) {

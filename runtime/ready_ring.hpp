@@ -10,6 +10,7 @@
 
 #include "runtime/assert.hpp"
 #include "runtime/layout.hpp"
+#include "runtime/rule.hpp"
 #include "runtime/slot_word.hpp"
 
 namespace setsuna::runtime {
@@ -62,35 +63,35 @@ class ReadyRing {
 
   // Consumer. Claims the oldest READY item for (owner, epoch); empty result: nothing queued.
   std::optional<Claim> claim(std::uint32_t owner, std::uint32_t epoch) {
-    for (;;) {
     moved_ = false;
-      std::uint64_t head = head_->load(std::memory_order_acquire);
+    for (;;) {
+      const std::uint64_t head = head_->load(std::memory_order_acquire);
       const RingCell cell = load_cell(head);
-      if (cell.lap() != lap_of(head)) {
-        advance(head);  // somebody retired the cell and died, or is slow: help
+      if (!is_current(head, cell)) {
         continue;
       }
       if (cell.is_empty()) {
         return std::nullopt;
       }
-      const bool won = try_own(cell, owner, epoch);
-      retire(head, cell);
+      const bool won = try_own(head, cell, owner, epoch);
+      if (won || SETSUNA_RULE(retire_what_another_won)) {
+        retire(head, cell);
+      }
       if (won) {
         return Claim{cell.slot(), slot_generation(cell), head};
       }
     }
   }
 
-  // True when something may be claimable. Called after the idle bit is set, before sleeping.
-  bool has_work() {
   // True when the last claim() shortened the queue, be it by tombstones only.
   bool moved() const { return moved_; }
 
+  // True when something may be claimable. Called after the idle bit is set, before sleeping.
+  bool has_work() {
     for (;;) {
       const std::uint64_t head = head_->load(std::memory_order_acquire);
       const RingCell cell = load_cell(head);
-      if (cell.lap() != lap_of(head)) {
-        advance(head);
+      if (!is_current(head, cell)) {
         continue;
       }
       return !cell.is_empty();
@@ -103,11 +104,10 @@ class ReadyRing {
     for (;;) {
       const std::uint64_t head = head_->load(std::memory_order_acquire);
       const RingCell cell = load_cell(head);
-      if (cell.lap() != lap_of(head)) {
-        advance(head);
+      if (!is_current(head, cell)) {
         continue;
       }
-      if (cell.is_empty() || cell.offers(SlotWord(slots_[cell.slot()].word.load(std::memory_order_acquire)))) {
+      if (cell.is_empty() || offers(cell, SlotWord(slots_[cell.slot()].word.load(std::memory_order_acquire)))) {
         return;
       }
       retire(head, cell);
@@ -121,14 +121,13 @@ class ReadyRing {
     for (;;) {
       const std::uint64_t head = head_->load(std::memory_order_acquire);
       const RingCell cell = load_cell(head);
-      if (cell.lap() != lap_of(head)) {
-        advance(head);
+      if (!is_current(head, cell)) {
         continue;
       }
       if (cell.is_empty()) {
         return;
       }
-      const bool offered = cell.offers(SlotWord(slots_[cell.slot()].word.load(std::memory_order_acquire)));
+      const bool offered = offers(cell, SlotWord(slots_[cell.slot()].word.load(std::memory_order_acquire)));
       retire(head, cell);
       if (offered) {
         visit(cell.slot());
@@ -155,10 +154,30 @@ class ReadyRing {
     return RingCell(cells_[ticket & (size_ - 1)].load(std::memory_order_acquire));
   }
 
-  bool try_own(RingCell cell, std::uint32_t owner, std::uint32_t epoch) {
+  // False: somebody retired this ticket's cell and died, or is slow. The head has been helped along.
+  bool is_current(std::uint64_t head, RingCell cell) {
+    if (cell.lap() == lap_of(head)) {
+      return true;
+    }
+    if (SETSUNA_RULE(help_the_head)) {
+      advance(head);
+    }
+    return false;
+  }
+
+  static bool offers(RingCell cell, SlotWord word) {
+    return cell.offers(word) || (!SETSUNA_RULE(generations_match) && word.state() == SlotState::kReady);
+  }
+
+  bool try_own(std::uint64_t head, RingCell cell, std::uint32_t owner, std::uint32_t epoch) {
     Atom<std::uint64_t>& word = slots_[cell.slot()].word;
     const SlotWord seen(word.load(std::memory_order_acquire));
-    if (!cell.offers(seen)) {
+    if (!offers(cell, seen)) {
+      return false;
+    }
+    // The cell keeps 16 bits of the generation: `seen` may be 65,536 uses younger than the cell that was read. The slot is
+    // not used again before its cell is gone, so a cell that is still there vouches for all 32 bits.
+    if (SETSUNA_RULE(cell_vouches) && load_cell(head).bits() != cell.bits()) {
       return false;
     }
     claimed_generation_ = seen.generation();
@@ -181,6 +200,7 @@ class ReadyRing {
   }
 
   void advance(std::uint64_t head) {
+    moved_ = true;
     // ORDERING retire/reuse: release, so that a head that has passed a ticket means its cell is recycled.
     head_->compare_exchange_strong(head, head + 1, std::memory_order_acq_rel, std::memory_order_relaxed);
   }
@@ -191,8 +211,7 @@ class ReadyRing {
   Atom<std::uint64_t>* tail_;
   TaskSlot<Atom>* slots_;
   std::uint32_t claimed_generation_ = 0;
+  bool moved_ = false;
 };
 
 }  // namespace setsuna::runtime
-    moved_ = true;
-  bool moved_ = false;
