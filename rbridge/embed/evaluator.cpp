@@ -22,6 +22,7 @@
 #include "runtime/futex.hpp"
 #include "runtime/host_page.hpp"
 #include "runtime/segment.hpp"
+#include "runtime/spin.hpp"
 
 extern "C" {
 extern int R_interrupts_pending;
@@ -557,6 +558,18 @@ std::optional<Claim> next_claim() {
   return claim;
 }
 
+// `daemons(spin = )`: look for a while before parking. The peer is the host's R thread.
+bool spin_for_work() {
+  static runtime::Spinner spinner;
+  const runtime::QueueView<std::atomic>& view = port->view();
+  const std::uint32_t budget_us = view.control->spin_us.load(std::memory_order_relaxed);
+  if (budget_us == 0) {
+    return false;
+  }
+  port->record().cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
+  return spinner.spin(budget_us, view.host->cpu, [] { return port->has_work() || port->must_leave(); });
+}
+
 std::uint64_t deadline_after(std::uint64_t start_ns, double limit_ms) {
   return limit_ms < 0 ? 0 : start_ns + static_cast<std::uint64_t>(limit_ms * 1e6);
 }
@@ -646,6 +659,9 @@ LeaveReason Evaluator::run() {
     const std::uint64_t idle_ns = deadline_after(idle_since_ns, options.idletime_ms);
     if (idle_ns != 0 && runtime::monotonic_ns() >= idle_ns && !port->has_work()) {
       return LeaveReason::kIdletime;
+    }
+    if (spin_for_work()) {
+      continue;
     }
     port->park(earlier(idle_ns, wall_ns));
     R_interrupts_pending = 0;  // Ctrl-C while idle means nothing

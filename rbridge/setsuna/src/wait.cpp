@@ -1,7 +1,6 @@
 #include "wait.hpp"
 
 #include <signal.h>
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -13,6 +12,7 @@
 #include "host_forks.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "runtime/futex.hpp"
+#include "runtime/spin.hpp"
 
 namespace setsuna::host {
 namespace {
@@ -95,8 +95,41 @@ void disarm(Host& host, const TaskRef* refs, int count) {
 }
 
 void sleep_on_page(Host& host, std::uint32_t seen) {
-  host.page()->cpu.store(static_cast<std::uint32_t>(::sched_getcpu()), std::memory_order_relaxed);
   runtime::SharedFutex::wait(&host.page()->futex, seen);
+}
+
+}  // namespace
+
+namespace {
+
+// `daemons(spin = )`: look for a while at the slot of the one task that is waited for. The peer is the daemon that runs it.
+// True: it is done. The slot cannot be reused meanwhile: only this thread or the reactor harvests, and then the word changes.
+bool spin_for_task(Host& host, TaskRef ref) {
+  static runtime::Spinner spinner;
+  std::uint32_t budget_us = 0;
+  std::uint32_t slot = runtime::kNoSlot;
+  Profile* profile = nullptr;
+  {
+    std::lock_guard<std::mutex> lock(host.mutex());
+    profile = host.profile(ref.profile);
+    budget_us = profile->config().spin_us;
+    if (budget_us == 0) {
+      return false;
+    }
+    const dispatch::Task& task = profile->pool().task(ref.task);
+    slot = task.state == dispatch::TaskState::kPlaced ? task.slot : runtime::kNoSlot;
+  }
+  if (slot == runtime::kNoSlot) {
+    return false;
+  }
+  host.page()->cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
+  const runtime::SlotWord word = profile->port().word(slot);
+  const std::uint32_t owner = word.state() == runtime::SlotState::kReady ? 0 : word.owner();
+  const auto& peer = profile->port().daemon(owner < runtime::kMaxDaemons ? owner : 0).cpu;
+  return spinner.spin(budget_us, peer, [&] {
+    const runtime::SlotState state = profile->port().word(slot).state();
+    return state != runtime::SlotState::kReady && state != runtime::SlotState::kClaimed;
+  });
 }
 
 }  // namespace
@@ -122,6 +155,9 @@ void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept {
     Host& host = *Host::existing();
     if (host.zygote_lost()) {
       host.restart_lost_zygotes();
+    }
+    if (count == 1 && !any && spin_for_task(host, refs[0])) {
+      return;
     }
     const InterruptWatch watch(&host.page()->futex);
     // ORDERING host/sleep: acquire, before the gates are armed: a wake that comes after this load changes the word.
