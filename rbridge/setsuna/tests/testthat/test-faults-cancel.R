@@ -1,0 +1,207 @@
+# stop_mirai(), .timeout and interrupts, on tasks that are queued, that run, and that R cannot interrupt.
+
+# A daemon that is busy until the file is there.
+busy_until <- function(file) mirai(while (!file.exists(file)) Sys.sleep(0.01), file = file)
+
+test_that("a queued task that is stopped resolves at once and never runs", {
+  pool(1)
+  gate <- tempfile()
+  ran <- tempfile()
+  first <- busy_until(gate)
+  queued <- mirai(file.create(ran), ran = ran)
+  expect_true(stop_mirai(queued))
+  expect_false(unresolved(queued))
+  expect_identical(as.integer(queued$data), 20L)
+  expect_false(stop_mirai(queued))
+  file.create(gate)
+  no_hang(first[])
+  expect_untouched(1L)
+  expect_false(file.exists(ran))
+})
+
+test_that("a running task that is stopped resolves at once and its daemon stays", {
+  pool(1)
+  before <- daemon_pids()
+  mark <- tempfile()
+  m <- mirai({
+    cat(Sys.getpid(), file = mark)
+    Sys.sleep(600)
+  }, mark = mark)
+  pid_in(mark)
+  expect_true(stop_mirai(m))
+  expect_identical(as.integer(no_hang(m[])), 20L)
+  expect_untouched(1L)
+  expect_identical(daemon_pids(), before)
+})
+
+test_that("a stopped task takes with it what it started", {
+  pool(1)
+  before <- daemon_pids()
+  mark <- tempfile()
+  m <- mirai(system(paste("echo $$ >", mark, "; exec sleep 600")), mark = mark)
+  child <- pid_in(mark)
+  stop_mirai(m)
+  expect_true(becomes_true(function() !exists_process(child)))
+  expect_untouched(1L)
+  expect_identical(daemon_pids(), before)
+  mark <- tempfile()
+  m <- mirai(readLines(pipe(paste("echo $$ >", mark, "; exec sleep 600"))), mark = mark)
+  child <- pid_in(mark)
+  stop_mirai(m)
+  expect_true(becomes_true(function() !exists_process(child)))
+  expect_untouched(1L)
+})
+
+test_that("a task that catches the interrupt of its cancel is cancelled all the same", {
+  pool(1)
+  before <- daemon_pids()
+  mark <- tempfile()
+  m <- mirai({
+    cat(Sys.getpid(), file = mark)
+    tryCatch(Sys.sleep(600), interrupt = function(e) "caught")
+  }, mark = mark)
+  pid_in(mark)
+  stop_mirai(m)
+  expect_identical(as.integer(no_hang(m[])), 20L)
+  expect_untouched(1L)
+  expect_identical(daemon_pids(), before)
+})
+
+test_that("a stopped task that R cannot interrupt costs the daemon its life", {
+  library <- native_faults()
+  pool(2)
+  before <- daemon_pids()
+  mark <- tempfile()
+  m <- mirai({
+    dyn.load(library)
+    cat(Sys.getpid(), file = mark)
+    .Call("fault_spin")
+  }, library = library, mark = mark)
+  spinning <- pid_in(mark)
+  expect_true(stop_mirai(m))
+  expect_identical(as.integer(no_hang(m[])), 20L)
+  expect_true(becomes_true(function() !exists_process(spinning)))
+  expect_untouched()
+  expect_false(spinning %in% daemon_pids())
+  expect_true(any(before %in% daemon_pids()))
+})
+
+test_that("so does one that ignores every signal, and one that is stuck in LAPACK", {
+  library <- native_faults()
+  pool(2)
+  marks <- c(tempfile(), tempfile())
+  ignoring <- mirai({
+    dyn.load(library)
+    .Call("fault_ignore_signals")
+    cat(Sys.getpid(), file = mark)
+    .Call("fault_spin")
+  }, library = library, mark = marks[1L])
+  lapack <- mirai({
+    x <- matrix(stats::rnorm(4e6), 2000)
+    cat(Sys.getpid(), file = mark)
+    svd(x)$d
+  }, mark = marks[2L])
+  pids <- vapply(marks, pid_in, 0L)
+  Sys.sleep(0.5) # for svd() to get into LAPACK; where it is before that, R can interrupt it
+  stop_mirai(ignoring)
+  stop_mirai(lapack)
+  expect_identical(as.integer(no_hang(ignoring[])), 20L)
+  expect_identical(as.integer(no_hang(lapack[])), 20L)
+  expect_true(becomes_true(function() !exists_process(pids[1L])))
+  expect_untouched()
+})
+
+test_that("a timeout ends queued, running and uninterruptible tasks with errorValue 5", {
+  library <- native_faults()
+  pool(1)
+  gate <- tempfile()
+  first <- busy_until(gate)
+  queued <- mirai(1, .timeout = 50)
+  expect_identical(as.integer(no_hang(queued[])), 5L)
+  expect_true(unresolved(first))
+  file.create(gate)
+  no_hang(first[])
+  running <- mirai(Sys.sleep(600), .timeout = 50)
+  expect_identical(as.integer(no_hang(running[])), 5L)
+  expect_untouched(1L)
+  spinning <- mirai({
+    dyn.load(library)
+    .Call("fault_spin")
+  }, library = library, .timeout = 50)
+  expect_identical(as.integer(no_hang(spinning[])), 5L)
+  expect_untouched(1L)
+  quick <- mirai(7, .timeout = 600000)
+  expect_identical(no_hang(quick[]), 7)
+  # Many at once, of which nobody waits for most.
+  many <- lapply(1:500, function(i) mirai(Sys.sleep(600), .timeout = 20 + i %% 7))
+  for (value in collect(many)) expect_identical(as.integer(value), 5L)
+  expect_untouched(1L)
+})
+
+test_that("a timeout of a process without daemons ends the process", {
+  daemons(0)
+  library <- native_faults()
+  mark <- tempfile()
+  m <- mirai({
+    dyn.load(library)
+    cat(Sys.getpid(), file = mark)
+    .Call("fault_spin")
+  }, library = library, mark = mark)
+  pid <- pid_in(mark)
+  expect_true(stop_mirai(m))
+  expect_identical(as.integer(no_hang(m[])), 20L)
+  expect_true(becomes_true(function() !exists_process(pid)))
+  timed <- mirai(Sys.sleep(600), .timeout = 300)
+  expect_identical(as.integer(no_hang(timed[])), 5L)
+})
+
+test_that("stopping hits the task that was meant, in a race with its end", {
+  pool(2)
+  for (round in 1:20) {
+    m <- lapply(1:200, function(i) mirai(i, i = i))
+    victims <- seq(1L + round %% 3L, 200L, by = 3L)
+    stopped <- vapply(m[victims], stop_mirai, NA)
+    values <- collect(m)
+    codes <- vapply(values, function(v) if (is_error_value(v)) as.integer(v) else 0L, 0L)
+    expect_identical(codes[-victims], integer(200L - length(victims)))
+    expect_identical(codes[victims] == 20L, stopped)
+    right <- codes == 0L
+    expect_identical(values[right], as.list(1:200)[right])
+  }
+  expect_untouched()
+})
+
+test_that("a whole map can be stopped", {
+  pool(2)
+  x <- mirai_map(1:5000, function(i) Sys.sleep(600))
+  stop_mirai(x)
+  values <- no_hang(x[])
+  expect_identical(unique(vapply(values, as.integer, 0L)), 20L)
+  expect_untouched()
+})
+
+test_that("SIGINT interrupts the running task and means nothing to an idle daemon", {
+  pool(1)
+  pid <- daemon_pids()
+  for (i in 1:3) tools::pskill(pid, tools::SIGINT)
+  expect_untouched(1L)
+  expect_identical(daemon_pids(), pid)
+  mark <- tempfile()
+  m <- mirai({
+    cat(Sys.getpid(), file = mark)
+    Sys.sleep(600)
+  }, mark = mark)
+  pid_in(mark)
+  tools::pskill(pid, tools::SIGINT)
+  expect_true(is_mirai_interrupt(no_hang(m[])))
+  expect_untouched(1L)
+  expect_identical(daemon_pids(), pid)
+  # A shower of them, while tasks come and go.
+  m <- lapply(1:2000, function(i) mirai(i, i = i))
+  for (i in 1:50) tools::pskill(pid, tools::SIGINT)
+  values <- collect(m)
+  whole <- !vapply(values, is_mirai_interrupt, NA)
+  expect_identical(values[whole], as.list(1:2000)[whole])
+  expect_untouched(1L)
+  expect_identical(daemon_pids(), pid)
+})
