@@ -2,7 +2,7 @@
 // word is the only truth; whatever a process knows beyond it is private and dies with the process.
 //
 //   FREE -any-> SMALL(owner)                     owner cuts it into blocks, by private bookkeeping
-//   FREE -any-> CLAIMING(owner) x k -> RUN_TAIL x (k-1), then RUN_HEAD(k): the last step commits one large block
+//   FREE -any-> CLAIMING(owner) x k -> RUN_HEAD(k), RUN_TAIL x (k-1): one large block
 //   SMALL/RUN of a dead owner -reaper-> ADOPTED/RUN of the host (live blocks inside), or FREE
 //
 // A process may be killed between any two of these steps: every extent then still names its owner, and whatever
@@ -116,7 +116,8 @@ class ExtentTable {
     return kNoExtent;
   }
 
-  // CLAIMING x run -> one large block. The head's store is the last: before it, a death leaves garbage only.
+  // CLAIMING x run -> one large block. In any order: nobody refers to the block before this returns, and the reaper takes
+  // a run for one only if it is whole.
   void commit_run(ExtentOwner owner, std::uint32_t head, std::uint32_t run) {
     SETSUNA_ASSERT(run >= 1 && head < count_ && run <= count_ - head);
     for (std::uint32_t i = head + 1; i < head + run; ++i) {
@@ -162,16 +163,10 @@ class ExtentTable {
     }
   }
 
-  // A committed large block -> FREE. Uncommits first, so that a death in between leaves garbage, never half a block.
+  // A committed large block -> FREE, its head first: what a death leaves is tails without a head, no half block.
   void release_run(ExtentOwner owner, std::uint32_t head) {
     const ExtentWord seen = word(head);
     SETSUNA_ASSERT(seen.owned_by(owner) && seen.kind() == ExtentKind::kRunHead && fits(head, seen.run()));
-    std::uint64_t expected = seen.bits();
-    // Relaxed: only the release() below hands memory over.
-    const bool mine = words_[head].compare_exchange_strong(
-        expected, ExtentWord::make(ExtentKind::kClaiming, owner, seen.backed()).bits(), std::memory_order_relaxed,
-        std::memory_order_relaxed);
-    SETSUNA_ASSERT(mine && "a large block was released twice");
     release_claimed(owner, head, seen.run());
   }
 

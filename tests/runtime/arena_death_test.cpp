@@ -117,6 +117,21 @@ struct Scene {
     }
   }
 
+  // Nobody died: the victim gets back all that it ever had, block by block.
+  void settle_alive() {
+    AccessHook::off();
+    check_content();
+    while (!published.empty()) {
+      release(published.begin()->first);
+    }
+    for (Arena* arena : {host.get(), victim.get(), bystander.get()}) {
+      arena->trim();
+      EXPECT_TRUE(arena->heap().check());
+      EXPECT_EQ(arena->use().bytes_owned, 0u) << "owner " << arena->owner().index << " lost a block";
+    }
+    EXPECT_EQ(world.count_free(), kExtents);
+  }
+
   // Everything still published is readable and can be released, and then all of the memory is there again.
   void settle() {
     AccessHook::off();
@@ -276,6 +291,9 @@ void explore(bool deaths) {
             died = true;
           }
           ++executions;
+          if (!deaths) {
+            scene.settle_alive();
+          }
           scene.settle();
           ASSERT_FALSE(::testing::Test::HasFailure())
               << name << " / " << other_name << " at access " << k << ", death " << j << " accesses later";
@@ -288,6 +306,56 @@ void explore(bool deaths) {
 
 TEST(ArenaDeath, OtherOperationAtEveryAccess) { explore(false); }
 TEST(ArenaDeath, OtherOperationAtEveryAccessThenDeath) { explore(true); }
+
+// Giving pages to free extents takes none of them away from anybody, at whatever instant.
+TEST(ArenaDeath, PagesAheadNeverCostAnybodyAnExtent) {
+  for (const std::uint64_t bytes : {std::uint64_t{100}, 16 * kMegabyte}) {
+    bool interrupted = true;
+    for (std::uint64_t k = 1; interrupted; ++k) {
+      Scene scene;
+      interrupted = false;
+      AccessHook::at(k, [&] {
+        interrupted = true;
+        scene.host->prewarm(kExtents);
+      });
+      EXPECT_NE(scene.publish(*scene.victim, bytes), 0u) << "at access " << k;
+      scene.settle_alive();
+    }
+  }
+}
+
+TEST(ArenaDeath, PagesAheadInTheMiddleOfAClaimOfTheOnlyExtent) {
+  bool interrupted = true;
+  for (std::uint64_t k = 1; interrupted; ++k) {
+    World<HookedAtomic> world(1);
+    auto host = world.arena(kHost);
+    auto victim = world.arena(kVictim);
+    interrupted = false;
+    AccessHook::at(k, [&] {
+      interrupted = true;
+      host->prewarm(1);
+    });
+    EXPECT_TRUE(victim->alloc(100)) << "at access " << k;
+  }
+}
+
+TEST(ArenaDeath, ClaimInTheMiddleOfPagesAhead) {
+  bool interrupted = true;
+  for (std::uint64_t k = 1; interrupted; ++k) {
+    Scene scene;
+    interrupted = false;
+    AccessHook::at(k, [&] {
+      interrupted = true;
+      scene.publish(*scene.victim, 4 * kMegabyte);
+      scene.publish(*scene.bystander, 900'000);
+    });
+    scene.host->prewarm(kExtents);
+    AccessHook::off();
+    scene.publish(*scene.host, 8 * kMegabyte);
+    scene.settle_alive();
+    ASSERT_FALSE(::testing::Test::HasFailure()) << "at access " << k;
+  }
+}
 
 // The other way round: a victim dies in the middle of an operation that began and ended inside one of the bystander's.
 TEST(ArenaDeath, DeathInsideAnotherOperation) {
