@@ -1,0 +1,313 @@
+#!/usr/bin/env Rscript
+# setsuna beside its peers on this machine, in one run: each row's two sides are measured in turn (A B A B ...), and what
+# counts is the ratio of their medians.
+#
+#   Rscript bench/compare.R [--quick] [--csv=FILE] [--rows=a,b]      needs the installed package and build/release/bench
+#
+# Peers that are not installed are left out by name. Times are wall times of this R process; CPU is from /proc.
+
+suppressMessages(library(setsuna))
+suppressMessages(library(parallel))
+
+args <- commandArgs(TRUE)
+quick <- "--quick" %in% args
+value_of <- function(name, default) {
+  found <- sub(paste0("^--", name, "="), "", grep(paste0("^--", name, "="), args, value = TRUE))
+  if (length(found)) found[length(found)] else default
+}
+csv <- value_of("csv", "bench/compare.csv")
+only <- strsplit(value_of("rows", ""), ",")[[1L]]
+root <- normalizePath(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))), ".."))
+runs <- if (quick) 3L else 5L
+cores <- detectCores()
+
+now <- function() proc.time()[["elapsed"]]
+seconds <- function(expr) {
+  start <- now()
+  force(expr)
+  now() - start
+}
+
+# ---- rows: each returns list(name, unit, ours, peer, peer_name, target, better), ours and peer being all samples ----
+
+rows <- list()
+add_row <- function(key, f) rows[[key]] <<- f
+
+pairs <- function(ours, peer, n = runs) {
+  a <- b <- numeric(n)
+  for (i in seq_len(n)) {
+    a[i] <- ours()
+    b[i] <- peer()
+  }
+  list(a, b)
+}
+
+row <- function(name, unit, samples, peer, target, better) {
+  list(name = name, unit = unit, ours = samples[[1L]], peer = samples[[2L]], peer_name = peer, target = target,
+       better = better)
+}
+
+# Google Benchmark's own number, in nanoseconds or items a second.
+native <- function(program, filter, field = "real_time") {
+  path <- file.path(root, "build/release/bench", program)
+  if (!file.exists(path)) return(NA_real_)
+  text <- suppressWarnings(system2(path, c(paste0("--benchmark_filter=", filter), "--benchmark_format=csv",
+                                           "--benchmark_min_time=0.3"), stdout = TRUE, stderr = FALSE))
+  table <- utils::read.csv(text = text[-seq_len(grep("^name,", text)[1L] - 1L)])
+  table[[field]][1L]
+}
+
+round_trips <- function(n) {
+  for (i in 1:200) mirai(x + 1, x = 1)[]
+  samples <- numeric(n)
+  for (i in seq_len(n)) {
+    start <- Sys.time()
+    mirai(x + 1, x = 1)[]
+    samples[i] <- as.numeric(Sys.time() - start, units = "secs") * 1e6
+  }
+  median(samples)
+}
+
+add_row("round_trip", function() {
+  daemons(1)
+  on.exit(daemons(0))
+  n <- if (quick) 2000L else 5000L
+  row("round trip of mirai(x + 1, x = 1)[], no spin", "us",
+      pairs(function() round_trips(n), function() native("queue_bench", "futex_ping_pong") / 1000),
+      "futex ping-pong", "<= 1.5", "lower")
+})
+
+add_row("round_trip_spin", function() {
+  daemons(1, spin = 50)
+  on.exit(daemons(0))
+  n <- if (quick) 2000L else 5000L
+  row("round trip, spin = 50", "us p50",
+      pairs(function() round_trips(n), function() native("queue_bench", "futex_ping_pong") / 1000),
+      "futex ping-pong", "<= 10 us", "lower")
+})
+
+flood <- function(n) {
+  function() {
+    tasks <- vector("list", n)
+    took <- seconds({
+      for (i in seq_len(n)) tasks[[i]] <- mirai(x + 1, x = i)
+      values <- collect_mirai(tasks)
+    })
+    stopifnot(identical(values[[n]], n + 1))
+    n / took
+  }
+}
+
+add_row("flood", function() {
+  daemons(cores)
+  cluster <- makePSOCKcluster(cores)
+  on.exit({
+    daemons(0)
+    stopCluster(cluster)
+  })
+  n <- if (quick) 30000L else 100000L
+  m <- if (quick) 3000L else 10000L
+  row("flood of mirai() calls, collected", "tasks/s",
+      pairs(flood(n), function() m / seconds(clusterApplyLB(cluster, seq_len(m), function(x) x + 1))),
+      "PSOCK clusterApplyLB", ">= 12", "higher")
+})
+
+add_row("map", function() {
+  daemons(cores)
+  on.exit(daemons(0))
+  n <- 100000L
+  row("mirai_map() over 100,000 elements, trivial function", "elements/s",
+      pairs(function() {
+        took <- seconds(values <- mirai_map(seq_len(n), function(x) x)[])
+        stopifnot(length(values) == n)
+        n / took
+      }, function() n / seconds(mclapply(seq_len(n), function(x) x, mc.cores = cores))),
+      "mclapply", ">= 2", "higher")
+})
+
+add_row("echo", function() {
+  daemons(1)
+  on.exit(daemons(0))
+  x <- rnorm(1e7)
+  echo <- function() {
+    gc(full = FALSE)
+    took <- seconds(y <- mirai(x, x = x)[]) * 1000
+    stopifnot(identical(y[c(1, 1e7)], x[c(1, 1e7)]))
+    took
+  }
+  for (i in 1:6) echo()
+  row("echo of an 80 MB double vector, warm", "ms",
+      pairs(echo, function() native("arena_bench", "memcpy_80MB") / 1e6, 2L * runs), "memcpy of the same bytes", "<= 2.5",
+      "lower")
+})
+
+add_row("echo_psock", function() {
+  daemons(1)
+  cluster <- makePSOCKcluster(1L)
+  on.exit({
+    daemons(0)
+    stopCluster(cluster)
+  })
+  x <- rnorm(1e7)
+  for (i in 1:4) mirai(x, x = x)[]
+  row("echo of an 80 MB double vector", "ms",
+      pairs(function() seconds(mirai(x, x = x)[]) * 1000, function() seconds(clusterCall(cluster, identity, x)) * 1000),
+      "PSOCK", "", "lower")
+})
+
+add_row("daemons_64", function() {
+  daemons(1)
+  on.exit(daemons(0))
+  row("64 daemons ready, fork server warm", "ms", pairs(function() {
+    took <- seconds(daemons(64)) * 1000
+    daemons(0)
+    took
+  }, function() 100), "the target", "<= 100 ms", "lower")
+})
+
+add_row("first_daemon", function() {
+  script <- "suppressMessages(library(setsuna)); t <- proc.time()[[3]]; invisible(daemons(1)); cat((proc.time()[[3]] - t) * 1000)"
+  row("first daemon of a session", "ms",
+      pairs(function() as.numeric(system2("Rscript", c("-e", shQuote(script)), stdout = TRUE)),
+            function() seconds(system2("Rscript", c("-e", "1"), stdout = FALSE)) * 1000),
+      "Rscript -e 1", "<= 1.3", "lower")
+})
+
+add_row("ephemeral", function() {
+  daemons(0)
+  for (i in 1:5) mirai(1)[]
+  row("mirai() with no daemons set, fork server warm", "ms",
+      pairs(function() seconds(mirai(1)[]) * 1000, function() 5, 4L * runs), "the target", "<= 5 ms", "lower")
+})
+
+add_row("noop", function() {
+  row("no-op dispatch without R, window 256", "tasks/s",
+      pairs(function() native("queue_bench", "noop_dispatch", "items_per_second"), function() 5e6), "the target",
+      ">= 5 M/s", "higher")
+})
+
+add_row("queue_pair", function() {
+  row("publish, claim, complete, harvest on one thread", "ns",
+      pairs(function() native("queue_bench", "ring_pair"), function() native("queue_bench", "plain_pair")),
+      "plain Vyukov push and pop", "", "lower")
+})
+
+cpu_ticks <- function(pid) {
+  fields <- strsplit(sub("^.*\\) ", "", readLines(sprintf("/proc/%d/stat", pid))), " ")[[1L]]
+  sum(as.numeric(fields[12:13]))
+}
+
+add_row("idle", function() {
+  daemons(cores)
+  on.exit(daemons(0))
+  mirai(1)[]
+  pids <- c(Sys.getpid(), status()$pids)
+  before <- vapply(pids, cpu_ticks, 0)
+  Sys.sleep(if (quick) 3 else 10)
+  used <- sum(vapply(pids, cpu_ticks, 0) - before)
+  row("idle CPU of host and daemons", "ticks of 10 ms", list(used, 0), "none", "0", "lower")
+})
+
+add_row("memory", function() {
+  daemons(1)
+  on.exit(daemons(0))
+  rss <- function() as.numeric(sub("\\D+(\\d+).*", "\\1", grep("^VmRSS", readLines("/proc/self/status"), value = TRUE))) * 1024
+  gate <- mirai(Sys.sleep(60))
+  n <- if (quick) 200000L else 1000000L
+  first <- vector("list", 1000L)
+  start <- now()
+  for (i in 1:1000) first[[i]] <- mirai(1)
+  rate_first <- 1000 / (now() - start)
+  tasks <- vector("list", n)
+  tasks[] <- list(NULL)
+  gc()
+  before <- rss()
+  start <- now()
+  for (i in seq_len(n)) tasks[[i]] <- mirai(1)
+  rate <- n / (now() - start)
+  bytes <- (rss() - before) / n
+  cat(sprintf("  submit rate: first thousand %.0f/s, all %d %.0f/s\n", rate_first, n, rate))
+  stop_mirai(gate)
+  out <- row("memory of a queued trivial task, payload included", "bytes in the host", list(bytes, 200), "the target", "<= 200 + payload",
+             "lower")
+  stop_mirai(tasks)
+  out
+})
+
+peer_row <- function(package, key, name, measure) {
+  if (!requireNamespace(package, quietly = TRUE)) {
+    cat("left out: ", package, " is not installed\n", sep = "")
+    return()
+  }
+  add_row(key, function() {
+    daemons(cores)
+    on.exit(daemons(0))
+    n <- if (quick) 20000L else 50000L
+    row("flood of trivial tasks", "tasks/s", pairs(flood(n), measure), name, "", "higher")
+  })
+}
+
+peer_row("future", "future", "future multisession", function() {
+  future::plan(future::multisession, workers = cores)
+  m <- if (quick) 50L else 200L
+  rate <- m / seconds(for (f in lapply(seq_len(m), function(i) future::future(i + 1))) future::value(f))
+  future::plan(future::sequential)
+  rate
+})
+peer_row("callr", "callr", "callr::r_session", function() {
+  session <- callr::r_session$new()
+  m <- if (quick) 200L else 1000L
+  rate <- m / seconds(for (i in seq_len(m)) session$run(function(x) x + 1, list(i)))
+  session$close()
+  rate
+})
+peer_row("foreach", "foreach", "foreach + doParallel", function() {
+  cluster <- makePSOCKcluster(cores)
+  doParallel::registerDoParallel(cluster)
+  `%dopar%` <- foreach::`%dopar%`
+  m <- if (quick) 1000L else 5000L
+  i <- NULL
+  rate <- m / seconds(foreach::foreach(i = seq_len(m)) %dopar% (i + 1))
+  stopCluster(cluster)
+  rate
+})
+peer_row("mirai", "mirai", "mirai", function() {
+  mirai::daemons(cores)
+  m <- if (quick) 2000L else 10000L
+  rate <- m / seconds(lapply(lapply(seq_len(m), function(i) mirai::mirai(x + 1, x = i)), function(t) t[]))
+  mirai::daemons(0)
+  rate
+})
+
+# ---- run ----
+
+machine <- function() {
+  model <- sub("^model name\\s*:\\s*", "", grep("^model name", readLines("/proc/cpuinfo"), value = TRUE)[1L])
+  sprintf("%s, %d cores, Linux %s, %s, %s", model, cores, Sys.info()[["release"]], R.version.string, format(Sys.time(), "%Y-%m-%d"))
+}
+
+cat(machine(), "\n\n")
+results <- list()
+for (key in names(rows)) {
+  if (length(only) && !key %in% only) next
+  cat(key, "...\n")
+  r <- tryCatch(rows[[key]](), error = function(e) {
+    cat("  failed:", conditionMessage(e), "\n")
+    NULL
+  })
+  if (!is.null(r)) {
+    results[[key]] <- data.frame(
+      key = key, what = r$name, unit = r$unit, ours = median(r$ours), ours_min = min(r$ours), ours_max = max(r$ours),
+      peer = r$peer_name, peers = median(r$peer), ratio = if (r$better == "lower") median(r$ours) / median(r$peer) else median(r$ours) / median(r$peer),
+      better = r$better, target = r$target, runs = length(r$ours)
+    )
+  }
+}
+table <- do.call(rbind, results)
+short <- function(x) formatC(x, format = "fg", digits = 4, big.mark = ",")
+cat("\n", sprintf("%-58s %14s %-12s %26s %14s %9s  %s\n", "what", "setsuna", "unit", "peer", "peer's", "ratio", "target"), sep = "")
+for (i in seq_len(nrow(table))) with(table[i, ], cat(sprintf(
+  "%-58s %14s %-12s %26s %14s %9s  %s\n", what, short(ours), substr(unit, 1, 12), peer, short(peers), short(ratio), target
+)))
+utils::write.csv(cbind(table, machine = machine()), csv, row.names = FALSE)
+cat("\nwritten: ", csv, "\n", sep = "")
