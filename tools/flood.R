@@ -37,9 +37,10 @@ progress <- function(label, total) {
   started <- now_s()
   live <- isatty(stderr()) && !identical(Sys.getenv("TERM"), "dumb")
   draw <- function(done) {
-    full <- as.integer(30 * done / max(total, 1))
-    cat(sprintf("%s  %-28s [%s%s] %3d %%  %6.1f s", if (live) "\r" else "", label, strrep("#", full), strrep(".", 30L - full),
-                as.integer(100 * done / max(total, 1)), now_s() - started), file = stderr())
+    full <- as.integer(30 * done / total)
+    bar <- paste0(strrep("#", full), strrep(".", 30L - full))
+    cat(sprintf("%s  %-28s [%s] %3d %%  %6.1f s", if (live) "\r" else "", label, bar, as.integer(100 * done / total),
+                now_s() - started), file = stderr())
   }
   list(
     to = function(done) if (live) draw(done),
@@ -242,7 +243,8 @@ parse <- function(args) {
 # ---- all of it -------------------------------------------------------------------------------------------------------
 
 main <- function(size) {
-  cat(sprintf("setsuna %s, %s, %s\n", packageVersion("setsuna"), R.version.string, many(usable_cores(), "core")), file = stderr())
+  cat(sprintf("setsuna %s, %s, %s\n", packageVersion("setsuna"), R.version.string, many(usable_cores(), "core")),
+      file = stderr())
   on.exit(daemons(0))
   started <- now_s()
   daemons(size$daemons)
