@@ -1,6 +1,7 @@
 #include "rbridge/embed/zygote_client.hpp"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -160,6 +161,10 @@ void ZygoteClient::stop() {
   message.header = wire_header(MessageKind::stop_request);
   const std::lock_guard lock(mutex_);
   channel_.send(message);
+}
+
+void ZygoteClient::terminate() {
+  if (pidfd_) runtime::pidfd_send_signal(pidfd_.get(), SIGTERM);
 }
 
 std::vector<ZygoteEvent> ZygoteClient::on_readable() {

@@ -84,7 +84,8 @@ class ZygoteClient {
   void request_fork(const ForkOrder& order);
   bool wants_write() const;
   void flush();
-  void stop();
+  void stop();       // no more forks: it ends with its last daemon
+  void terminate();  // it ends now, and its daemons with it; also when it is `lost`
 
   // Everything that has arrived, in order.
   std::vector<ZygoteEvent> on_readable();

@@ -5,16 +5,20 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 
 #include "rbridge/embed/process_scan.hpp"
+#include "runtime/pidfd.hpp"
 
 namespace setsuna::embed::test {
 namespace {
@@ -62,20 +66,83 @@ std::vector<std::uint8_t> make_config(const std::string& entry, const std::strin
   return bytes;
 }
 
-FakeHost::FakeHost(std::vector<std::string> preload) : output_(::memfd_create("output", MFD_CLOEXEC)) {
+ScopedVariable::ScopedVariable(const char* name, const char* value) : name_(name) {
+  if (const char* old = std::getenv(name)) {
+    had_ = true;
+    old_ = old;
+  }
+  value != nullptr ? ::setenv(name, value, 1) : ::unsetenv(name);
+}
+
+ScopedVariable::~ScopedVariable() { had_ ? ::setenv(name_.c_str(), old_.c_str(), 1) : ::unsetenv(name_.c_str()); }
+
+ScopedDirectory::ScopedDirectory() {
+  char name[] = "/tmp/setsuna-test-XXXXXX";
+  if (::mkdtemp(name) == nullptr) throw std::runtime_error("mkdtemp failed");
+  path_ = name;
+}
+
+ScopedDirectory::~ScopedDirectory() { std::filesystem::remove_all(path_); }
+
+std::string ScopedDirectory::write(const std::string& name, const std::string& text) const {
+  std::ofstream(path_ + "/" + name) << text;
+  return path_ + "/" + name;
+}
+
+std::string ScopedDirectory::read(const std::string& name) const {
+  std::ifstream file(path_ + "/" + name);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::vector<std::string> ScopedDirectory::entries() const {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename());
+  return names;
+}
+
+HostProcess::HostProcess(const std::function<std::string()>& host) {
+  // Orphans of the host come to us, where a test can see them.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe2 failed");
+  pid_ = ::fork();
+  if (pid_ == 0) {
+    ::close(ends[0]);
+    const std::string text = host() + '\0';  // an end, because a child of the host may keep the pipe open
+    if (::write(ends[1], text.data(), text.size()) < 0) ::_exit(1);
+    ::close(ends[1]);
+    for (;;) ::pause();
+  }
+  ::close(ends[1]);
+  char part[4096];
+  for (ssize_t got; (got = ::read(ends[0], part, sizeof part)) > 0;) {
+    said_.append(part, static_cast<std::size_t>(got));
+    if (said_.back() == '\0') break;
+  }
+  if (!said_.empty()) said_.pop_back();
+  ::close(ends[0]);
+}
+
+void HostProcess::kill() {
+  if (pid_ <= 0) return;
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+}
+
+FakeHost::FakeHost(std::vector<std::string> preload, const std::function<void(ZygoteSpawn&)>& change)
+    : output_(::memfd_create("output", MFD_CLOEXEC)) {
   ZygoteSpawn spawn;
   spawn.program = installed_package() + "/bin/setsuna-daemon";
   spawn.preload = std::move(preload);
+  if (change) change(spawn);
   start_error_ = client_.start(spawn);
   ::fcntl(output_.get(), F_SETFL, O_APPEND);
 }
 
 FakeHost::~FakeHost() {
   if (!started() || ended_) return;
-  client_.stop();
-  for (const auto& event : forked) {
-    if (event.pidfd) ::syscall(SYS_pidfd_send_signal, event.pidfd.get(), SIGKILL, nullptr, 0);
-  }
+  client_.terminate();
   wait_zygote_end();
 }
 
@@ -97,12 +164,12 @@ std::vector<DaemonId> FakeHost::fork(std::size_t count, const std::string& entry
 
 bool FakeHost::wait_for(const std::function<bool()>& done) {
   while (!done()) {
-    if (!started() || ended_) return false;
+    if (!started() || ended_ || !lost.empty()) return false;
     pollfd watched[] = {{client_.socket_fd(), static_cast<short>(POLLIN | (client_.wants_write() ? POLLOUT : 0)), 0},
                         {client_.pidfd(), POLLIN, 0}};
     ::poll(watched, 2, -1);
     if ((watched[0].revents & POLLOUT) != 0) client_.flush();
-    if (lost.empty()) take(client_.on_readable());
+    take(client_.on_readable());
     ended_ = client_.check_exit(&zygote_status);
   }
   return true;
@@ -134,6 +201,11 @@ bool FakeHost::wait_exited(std::size_t count) {
 }
 void FakeHost::wait_zygote_end() {
   wait_for([] { return false; });
+  while (started() && !ended_) {  // it has hung up already
+    pollfd entry{client_.pidfd(), POLLIN, 0};
+    ::poll(&entry, 1, -1);
+    ended_ = client_.check_exit(&zygote_status);
+  }
 }
 
 std::string FakeHost::output() const {
@@ -166,6 +238,23 @@ std::map<std::string, std::string> parse_lines(const std::string& text) {
 bool process_exists(pid_t pid) {
   const auto stat = read_process_stat(pid);
   return stat && stat->state != 'Z' && stat->state != 'X';
+}
+
+std::string process_name(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+void wait_gone(const std::vector<pid_t>& pids) {
+  for (const pid_t pid : pids) {
+    const runtime::UniqueFd handle = runtime::pidfd_open(pid);
+    pollfd entry{handle.get(), POLLIN, 0};
+    if (handle) ::poll(&entry, 1, -1);
+  }
+  while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
 }
 
 std::vector<pid_t> live_descendants(pid_t root) {

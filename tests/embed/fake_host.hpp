@@ -21,9 +21,48 @@ std::string installed_package();
 // `setup` runs before .host_config() (to change directory, options ...). Same text, same bytes: the result is cached.
 std::vector<std::uint8_t> make_config(const std::string& entry, const std::string& setup = "");
 
+// Sets a variable of this process's environment (nullptr: takes it away) until the end of the scope.
+class ScopedVariable {
+ public:
+  ScopedVariable(const char* name, const char* value);
+  ~ScopedVariable();
+
+ private:
+  std::string name_, old_;
+  bool had_ = false;
+};
+
+// An empty directory, removed with its content at the end of the scope.
+class ScopedDirectory {
+ public:
+  ScopedDirectory();
+  ~ScopedDirectory();
+  std::string path() const { return path_; }
+  std::string write(const std::string& name, const std::string& text) const;  // returns the file's path
+  std::string read(const std::string& name) const;
+  std::vector<std::string> entries() const;
+
+ private:
+  std::string path_;
+};
+
+// Runs `host` in a process of its own, which stays alive until end() kills it. The body returns what the test wants to know.
+class HostProcess {
+ public:
+  explicit HostProcess(const std::function<std::string()>& host);
+  ~HostProcess() { kill(); }
+  const std::string& said() const { return said_; }
+  void kill();  // SIGKILL, and waits for its end
+
+ private:
+  pid_t pid_ = -1;
+  std::string said_;
+};
+
 class FakeHost {
  public:
-  explicit FakeHost(std::vector<std::string> preload = {});
+  // `change` may alter how the zygote is spawned.
+  explicit FakeHost(std::vector<std::string> preload = {}, const std::function<void(ZygoteSpawn&)>& change = {});
   ~FakeHost();
 
   ZygoteClient& client() { return client_; }
@@ -63,6 +102,9 @@ class FakeHost {
 std::map<std::string, std::string> parse_lines(const std::string& text);
 
 bool process_exists(pid_t pid);  // zombies do not count
+std::string process_name(pid_t pid);
 std::vector<pid_t> live_descendants(pid_t root);
+// Waits until none of the processes exists. They must be descendants of this process, which becomes their reaper.
+void wait_gone(const std::vector<pid_t>& pids);
 
 }  // namespace setsuna::embed::test
