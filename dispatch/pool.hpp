@@ -88,6 +88,7 @@ class Pool final : private HarvestSink, private ReapSink {
   void set_notify(std::uint32_t index) { table_[index].notify = true; ++notify_pending_; }
   // Tasks with set_notify() that have resolved since the last call.
   std::vector<std::uint32_t> take_notifications();
+  bool has_notifications() const { return !notifications_.empty(); }
   std::uint32_t notify_pending() const { return notify_pending_; }
   std::uint64_t unfinished() const { return unfinished_; }
 

@@ -51,6 +51,7 @@ Attachment* attachment = nullptr;
 Port* port = nullptr;  // also read by the signal handler
 EvaluatorOptions options;
 codec::EncodeBuffer buffer;
+codec::Options codec_options{nullptr};  // hooks of serial_config(), preserved
 
 // The task in hand. Plain data: survives a long jump out of run().
 struct InHand {
@@ -220,7 +221,7 @@ int decode_constant(const Slot& slot) {
   constants[place].source = source;  // from here evict() cleans up, also after a jump
   constants[place].used = ++constant_tick;
   codec::Cursor cursor{base + sizeof(flags), base + slot.const_bytes, base, source};
-  SEXP value = PROTECT(codec::decode(&cursor, nullptr));
+  SEXP value = PROTECT(codec::decode(&cursor, &codec_options));
   SET_VECTOR_ELT(root(kConstValues), place, value);
   MARK_NOT_MUTABLE(value);
   for (R_xlen_t i = 0; TYPEOF(value) == VECSXP && i < XLENGTH(value); ++i) {
@@ -359,7 +360,7 @@ void finish_value(TaskKind kind) {
   port->clear_current();
   R_interrupts_pending = 0;
   codec::encode_reset(&buffer);
-  codec::encode(root(kValue), &buffer, nullptr);
+  codec::encode(root(kValue), &buffer, &codec_options);
   const std::uint32_t flags = port->slot(hand.claim).flags;
   publish(ResultStatus::kValue);
   Slot scope{};
@@ -414,7 +415,7 @@ SEXP decode_arguments(const Slot& slot) {
                : reinterpret_cast<const std::uint8_t*>(attachment->segment.base()) + slot.arg_offset;
   }
   codec::Cursor cursor{base, base + slot.arg_bytes, base, hand.source};
-  return set_root(kArgs, codec::decode(&cursor, nullptr));
+  return set_root(kArgs, codec::decode(&cursor, &codec_options));
 }
 
 // Large arguments that came as a shared constant: list(NULL, locals, globals). Null if there are none.
@@ -495,7 +496,7 @@ void run_replay(const Slot& slot) {
     const std::uint8_t* entry = base + hand.replay_at + sizeof(length);
     hand.replay_at += sizeof(length) + length;
     codec::Cursor cursor{entry, entry + length, entry, nullptr};
-    SEXP args = set_root(kArgs, codec::decode(&cursor, nullptr));
+    SEXP args = set_root(kArgs, codec::decode(&cursor, &codec_options));
     if (TYPEOF(args) == VECSXP && XLENGTH(args) == 3) {
       define_all(VECTOR_ELT(args, 1), R_GlobalEnv);
       define_all(VECTOR_ELT(args, 2), R_GlobalEnv);
@@ -603,6 +604,11 @@ void Evaluator::attach(int segment_fd, int host_page_fd, int refill_fd, std::uin
   own_group = options.forked ? 1 : 0;
 }
 
+void Evaluator::set_hooks(SEXP hooks) {
+  R_PreserveObject(hooks);
+  codec_options.hooks = hooks;
+}
+
 bool Evaluator::attached() { return attachment != nullptr; }
 
 bool Evaluator::cancel_requested() { return port != nullptr && hand.active && port->cancelled(hand.claim); }
@@ -682,7 +688,7 @@ void Evaluator::finish_error(SEXP object, bool interrupted) {
   R_interrupts_pending = 0;
   set_root(kValue, object);
   codec::encode_reset(&buffer);
-  codec::encode(object, &buffer, nullptr);
+  codec::encode(object, &buffer, &codec_options);
   Slot scope{};
   scope.flags = port->slot(hand.claim).flags;
   const TaskKind kind = port->slot(hand.claim).kind;

@@ -26,6 +26,8 @@ class Evaluator {
   // Takes over the descriptors. Throws std::runtime_error with a message for users.
   static void attach(int segment_fd, int host_page_fd, int refill_fd, std::uint32_t index, std::uint32_t epoch,
                      const EvaluatorOptions& options);
+  // Before start(): the value of serial_config() with which arguments and results are encoded.
+  static void set_hooks(SEXP hooks);
   // Prepares R state and tells the host that this daemon is online. `restore`: see TaskScope. May jump.
   static void start(SEXP restore);
   // Runs tasks until it is time to leave; jumps out when a task fails.

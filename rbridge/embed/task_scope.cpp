@@ -12,6 +12,7 @@ enum Root { kRestore, kGlobalNames, kGlobalValues, kOptionTags, kOptionValues, k
 SEXP roots = nullptr;
 char directory[4096];
 SEXP options_symbol = nullptr;
+const ScopeExtra* extra = nullptr;
 
 SEXP root(Root which) { return VECTOR_ELT(roots, which); }
 void set_root(Root which, SEXP value) { SET_VECTOR_ELT(roots, which, value); }
@@ -152,6 +153,9 @@ void call_restore(bool globals, bool options, bool search, bool dir) {
   if (options) {
     save_options();  // same values, but the cells may stand in another order now
   }
+  if (search) {
+    save_search();  // what had to be attached again is another environment now
+  }
 }
 
 // A task may have locked a variable that it was given.
@@ -179,7 +183,12 @@ void TaskScope::initialize(SEXP restore) {
   take_baseline();
 }
 
+void TaskScope::add(const ScopeExtra* with) { extra = with; }
+
 void TaskScope::take_baseline() {
+  if (extra != nullptr) {
+    extra->take_baseline();
+  }
   set_root(kHidden, R_NilValue);
   save_globals();
   save_options();
@@ -220,6 +229,9 @@ void TaskScope::unbind_globals() {
 
 void TaskScope::restore() {
   unbind_globals();
+  if (extra != nullptr && extra->changed()) {
+    extra->restore();
+  }
   const bool globals = globals_changed();
   const bool options = options_changed();
   const bool search = search_changed();

@@ -6,11 +6,20 @@
 
 namespace setsuna::embed {
 
+// What the package adds to a scope: daemons that a task itself started.
+struct ScopeExtra {
+  void (*take_baseline)() noexcept;
+  bool (*changed)() noexcept;
+  void (*restore)();  // may jump
+};
+
 // All functions: R thread; may long-jump only where said. State is static: one daemon a process.
 class TaskScope {
  public:
   // Once. `restore` is an R function(globals, options, search, directory) that undoes.
   static void initialize(SEXP restore);
+  // Before initialize(); `extra` must stay valid.
+  static void add(const ScopeExtra* extra);
   // The present state is what tasks start from (at the start, and after everywhere()). May jump (allocation).
   static void take_baseline();
   // Binds `values` (a named list, or NULL) as globals for one task, remembering what they hide. May jump.

@@ -3,12 +3,15 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <memory>
+#include <vector>
 
 #include "glue.hpp"
 #include "guard.hpp"
 #include "handle.hpp"
 #include "net/unix_socket.hpp"
 #include "net/url.hpp"
+#include "profile_codec.hpp"
 #include "profiles_state.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "rbridge/embed/zygote_client.hpp"
@@ -17,7 +20,7 @@
 
 namespace setsuna::host {
 
-codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env);   // tasks_calls.cpp
+codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env, std::uint32_t profile);  // tasks_calls.cpp
 SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon);
 
 namespace {
@@ -47,6 +50,15 @@ std::string text(SEXP options, const char* name) {
   return TYPEOF(value) == STRSXP && XLENGTH(value) == 1 ? CHAR(STRING_ELT(value, 0)) : "";
 }
 
+runtime::UniqueFd config_fd_from(SEXP options) {
+  SEXP bytes = option(options, "config");
+  runtime::UniqueFd fd = embed::config_memfd(RAW(bytes), static_cast<std::size_t>(XLENGTH(bytes)));
+  if (!fd) {
+    throw std::runtime_error(std::string("the daemons' configuration cannot be stored: ") + std::strerror(errno));
+  }
+  return fd;
+}
+
 // The parts of `.profile_options()` (daemons.R). Reads R objects, jumps nowhere: its values were checked in R.
 ProfileConfig config_from(SEXP options) {
   ProfileConfig config;
@@ -67,11 +79,7 @@ ProfileConfig config_from(SEXP options) {
   const double memory_mb = number(options, "memory", -1);
   config.pool.budget_bytes = memory_mb >= 0 ? static_cast<std::uint64_t>(memory_mb * 1e6)
                                             : runtime::memory_ceiling().bytes / 2;
-  SEXP bytes = option(options, "config");
-  config.config_fd = embed::config_memfd(RAW(bytes), static_cast<std::size_t>(XLENGTH(bytes)));
-  if (!config.config_fd) {
-    throw std::runtime_error(std::string("the daemons' configuration cannot be stored: ") + std::strerror(errno));
-  }
+  config.config_fd = config_fd_from(options);
   return config;
 }
 
@@ -109,6 +117,24 @@ std::uint32_t* slot_of(const char* name, bool ephemeral, std::uint32_t* storage)
   return storage;
 }
 
+// Pools of fresh processes that were replaced (the session's configuration changed) while tasks ran in them.
+std::vector<std::uint32_t> replaced;
+
+void close_idle_replaced(Host& host) {
+  std::lock_guard<std::mutex> lock(host.mutex());
+  std::erase_if(replaced, [&](std::uint32_t id) {
+    Profile* profile = host.profile(id);
+    if (profile != nullptr && !profile->pool().closed()) {
+      profile->progress();
+      if (profile->pool().unfinished() > 0) {
+        return false;
+      }
+      host.close_profile(*profile, false);
+    }
+    return true;
+  });
+}
+
 void close_id(Host& host, std::uint32_t id, bool kill_busy) {
   std::lock_guard<std::mutex> lock(host.mutex());
   if (Profile* profile = host.profile(id)) {
@@ -130,8 +156,11 @@ SEXP profile_open(SEXP options, SEXP n) {
     host.ensure_zygote(config.zygote_key, spawn_from(options));
     std::uint32_t storage = kNoProfile;
     std::uint32_t* current = slot_of(name.c_str(), ephemeral, &storage);
-    if (*current != kNoProfile) {
-      close_id(host, *current, !ephemeral);
+    if (ephemeral && *current != kNoProfile) {
+      replaced.push_back(*current);
+      close_idle_replaced(host);
+    } else if (*current != kNoProfile) {
+      close_id(host, *current, true);
     }
     runtime::UniqueFd listener = listen_at(config.url);
     std::lock_guard<std::mutex> lock(host.mutex());
@@ -152,20 +181,31 @@ SEXP profile_open(SEXP options, SEXP n) {
   if (!done) {
     Rf_error("%s", guard_message);
   }
+  set_profile_hooks(made, option(options, "serial"));
   return Rf_ScalarInteger(static_cast<int>(made));
 }
 
-SEXP profile_add_daemons(SEXP compute, SEXP n) {
+// `n` more daemons, started with the config, output and autoexit of `options`. Their indices from 1.
+SEXP profile_add_daemons(SEXP id, SEXP n, SEXP options) {
   refuse_in_fork();
-  const std::uint32_t id = current_profile(profile_name(compute));
+  const int wanted = Rf_asInteger(n);
+  SEXP out = PROTECT(Rf_allocVector(INTSXP, wanted));
   int added = 0;
   const bool done = guarded([&] {
+    const auto start = std::make_shared<DaemonStart>(
+        DaemonStart{config_fd_from(options), flag(options, "output", false),
+                    static_cast<std::int32_t>(number(options, "autoexit", 0))});
     Host& host = Host::get();
     std::lock_guard<std::mutex> lock(host.mutex());
-    Profile* profile = host.profile(id);
-    for (int i = 0; profile != nullptr && i < Rf_asInteger(n); ++i) {
+    Profile* profile = host.profile(static_cast<std::uint32_t>(Rf_asInteger(id)));
+    while (profile != nullptr && added < wanted) {
       std::uint32_t epoch = 0;
-      added += profile->pool().add_daemon(false, &epoch) != runtime::kNoSlot ? 1 : 0;
+      const std::uint32_t index = profile->pool().add_daemon(false, &epoch);
+      if (index == runtime::kNoSlot) {
+        break;
+      }
+      profile->process(index).start = start;
+      INTEGER(out)[added++] = static_cast<int>(index) + 1;
     }
     if (profile != nullptr) {
       host.settle(*profile);
@@ -174,7 +214,26 @@ SEXP profile_add_daemons(SEXP compute, SEXP n) {
   if (!done) {
     Rf_error("%s", guard_message);
   }
-  return Rf_ScalarInteger(added);
+  out = Rf_lengthgets(out, added);
+  UNPROTECT(1);
+  return out;
+}
+
+// Ends the process of daemon `index` (from 1). TRUE if there was one.
+SEXP daemon_kill(SEXP id, SEXP index) {
+  refuse_in_fork();
+  bool killed = false;
+  guarded([&] {
+    Host& host = Host::get();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(static_cast<std::uint32_t>(Rf_asInteger(id)));
+    const auto at = static_cast<std::uint32_t>(Rf_asInteger(index) - 1);
+    if (profile != nullptr && at < profile->process_count() && profile->process(at).pidfd) {
+      profile->kill(at);
+      killed = true;
+    }
+  });
+  return Rf_ScalarLogical(killed);
 }
 
 struct Progress {
@@ -368,7 +427,7 @@ SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
   refuse_in_fork();
   drain_dropped();
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
-  codec::EncodeBuffer* buffer = encode_everywhere(expr, env);
+  codec::EncodeBuffer* buffer = encode_everywhere(expr, env, id);
   int targets[runtime::kMaxDaemons];
   int count = 0;
   const bool done = guarded([&] {
@@ -408,8 +467,8 @@ SEXP host_backend() {
 
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kDaemonEntries[] = {
-    ENTRY(profile_open, 2),     ENTRY(profile_add_daemons, 2), ENTRY(profile_wait_online, 2), ENTRY(profile_close, 2),
+    ENTRY(profile_open, 2),     ENTRY(profile_add_daemons, 3), ENTRY(profile_wait_online, 2), ENTRY(profile_close, 2),
     ENTRY(profile_id, 1),       ENTRY(ephemeral_id, 0),        ENTRY(profile_set_sync, 2),    ENTRY(profile_is_sync, 1),
     ENTRY(profile_status, 1),   ENTRY(profile_next_stream, 1), ENTRY(seed_stream, 1),         ENTRY(profile_everywhere, 3),
-    ENTRY(host_backend, 0),     {nullptr, nullptr, 0},
+    ENTRY(daemon_kill, 2),      ENTRY(host_backend, 0),     {nullptr, nullptr, 0},
 };

@@ -128,10 +128,13 @@ void Host::wake_host_thread() {
 }
 
 void Host::on_wake(const net::Completion&) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  watch_new();
-  collect_finished();
-  set_timer();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    watch_new();
+    collect_finished();
+    set_timer();
+  }
+  run_notifications();  // of a profile that was closed
 }
 
 void Host::watch_new() {
@@ -213,7 +216,7 @@ void Host::after_change(Profile& profile) {
     notifications_.emplace_back(profile.id(), task);
   }
   if (profile.pool().notify_pending() > 0 && !waiting_) {
-    profile.port().arm_gate(runtime::GateWord::event());
+    profile.rest_gate();
   }
   flush_spawns(profile);
   wake_host_thread();
@@ -260,7 +263,7 @@ void Host::collect_finished() {
 
 Host::Zygote* Host::zygote_for(const std::string& key) {
   for (auto& zygote : zygotes_) {
-    if (!zygote->dead && zygote->key == key) {
+    if (!zygote->dead && !zygote->retired && zygote->key == key) {
       return zygote.get();
     }
   }
@@ -315,6 +318,17 @@ void Host::restart_lost_zygotes() {
   }
 }
 
+void Host::retire_zygotes() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& zygote : zygotes_) {
+    if (!zygote->dead && !zygote->retired) {
+      zygote->retired = true;
+      zygote->client.stop();
+    }
+  }
+  reactor_->wake();
+}
+
 std::string Host::zygote_output(const std::string& key) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto it = zygotes_.rbegin(); it != zygotes_.rend(); ++it) {
@@ -334,25 +348,36 @@ void Host::flush_spawns(Profile& profile) {
   if (spawns.empty()) {
     return;
   }
-  std::vector<embed::DaemonId> ids;
-  ids.reserve(spawns.size());
-  for (const SpawnRequest& spawn : spawns) {
-    ids.push_back({spawn.index, wire_epoch(profile.id(), spawn.epoch)});
+  // One request for each run of daemons that start with the same configuration.
+  for (std::size_t first = 0, last = 0; first < spawns.size(); first = last) {
+    const DaemonStart* start = profile.process(spawns[first].index).start.get();
+    std::vector<embed::DaemonId> ids;
+    while (last < spawns.size() && profile.process(spawns[last].index).start.get() == start) {
+      ids.push_back({spawns[last].index, wire_epoch(profile.id(), spawns[last].epoch)});
+      ++last;
+    }
+    order_forks(*zygote, profile, ids, start);
   }
+  if (zygote->client.wants_write()) {
+    reactor_->wake();
+  }
+}
+
+void Host::order_forks(Zygote& zygote, Profile& profile, const std::vector<embed::DaemonId>& ids,
+                       const DaemonStart* start) {
+  const ProfileConfig& config = profile.config();
+  const bool output = start != nullptr ? start->output : config.output;
   embed::ForkOrder order;
   order.daemons = ids.data();
   order.count = ids.size();
   order.segment_fd = profile.segment().fd();
   order.host_page_fd = page_.fd();
   order.refill_fd = profile.doorbell().fd();
-  order.config_fd = profile.config().config_fd.get();
-  order.stdout_fd = profile.config().output ? 1 : -1;
-  order.stderr_fd = profile.config().output ? 2 : -1;
-  order.autoexit = profile.config().autoexit;
-  zygote->client.request_fork(order);
-  if (zygote->client.wants_write()) {
-    reactor_->wake();
-  }
+  order.config_fd = start != nullptr ? start->config_fd.get() : config.config_fd.get();
+  order.stdout_fd = output ? 1 : -1;
+  order.stderr_fd = output ? 2 : -1;
+  order.autoexit = start != nullptr ? start->autoexit : config.autoexit;
+  zygote.client.request_fork(order);
 }
 
 Profile* Host::profile_of(embed::DaemonId id, std::uint32_t* epoch) {
@@ -591,6 +616,9 @@ void Host::close_profile(Profile& profile, bool kill_busy) {
 
 void Host::settle(Profile& profile) {
   flush_spawns(profile);
+  if (profile.pool().has_notifications()) {
+    profile.doorbell().signal();  // the R thread harvested what a promise waits for: the reactor tells it
+  }
   const std::uint64_t deadline = profile.pool().next_deadline_ns();
   const bool earlier = deadline != 0 && (timer_deadline_ns_ == 0 || deadline < timer_deadline_ns_);
   if (earlier || (profile.pool().closed() && profile.pool().handles() == 0)) {

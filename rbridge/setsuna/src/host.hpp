@@ -53,6 +53,8 @@ class Host {
   void restart_lost_zygotes();
   bool zygote_lost() const { return zygote_lost_.load(std::memory_order_acquire); }
   std::string zygote_output(const std::string& key);
+  // Fork servers end, each with its last daemon; the next daemon gets a new one.
+  void retire_zygotes();
 
  private:
   struct Zygote {
@@ -62,6 +64,7 @@ class Host {
     bool watched = false;
     bool ready = false;
     bool dead = false;
+    bool retired = false;  // forks no more
     int failures = 0;  // ended before it was ready, in a row
     Host* host = nullptr;
   };
@@ -103,6 +106,7 @@ class Host {
   void wake_host_thread();
 
   void flush_spawns(Profile& profile);
+  void order_forks(Zygote& zygote, Profile& profile, const std::vector<embed::DaemonId>& ids, const DaemonStart* start);
   Zygote* zygote_for(const std::string& key);
   Profile* profile_of(embed::DaemonId id, std::uint32_t* epoch);
   void daemon_failed(Profile& profile, std::uint32_t index, std::uint32_t epoch, const std::string& why);

@@ -8,6 +8,9 @@ namespace {
 constexpr const R_CallMethodDef* kTables[] = {
     kCodecEntries,
     kInfoEntries,
+    kMapEntries,
+    kPromiseEntries,
+    kAddressEntries,
     kZygoteEntries,
     kDaemonEntries,
     kEvaluatorEntries,

@@ -137,8 +137,10 @@ std::uint32_t Profile::admit(std::uint32_t index) {
   const std::uint32_t epoch = port_.admit(index);
   DaemonProcess& process = this->process(index);
   std::string url = std::move(process.url);
+  std::shared_ptr<const DaemonStart> start = std::move(process.start);
   process = DaemonProcess();
   process.url = std::move(url);
+  process.start = std::move(start);
   process.epoch = epoch;
   return epoch;
 }
@@ -216,6 +218,17 @@ bool Profile::sync_online() {
     }
   }
   return any;
+}
+
+void Profile::rest_gate() {
+  if (pool_->notify_pending() == 0) {
+    port_.disarm_gate();
+    return;
+  }
+  port_.arm_gate(runtime::GateWord::event());
+  if (port_.anything_done()) {
+    doorbell_.signal();  // it completed before the gate was armed
+  }
 }
 
 std::uint32_t Profile::progress() {

@@ -33,6 +33,13 @@ struct ProfileConfig {
   dispatch::StreamState base_stream{};  // daemon k has stream k of it
 };
 
+// What a daemon is started with, where that differs from its profile: launch_local(...).
+struct DaemonStart {
+  runtime::UniqueFd config_fd;
+  bool output = false;
+  std::int32_t autoexit = 0;
+};
+
 // The process behind a daemon index. Two witnesses of its death: the fork server's report (which has the status) and the
 // pidfd (after which there are no late stores).
 struct DaemonProcess {
@@ -44,6 +51,7 @@ struct DaemonProcess {
   bool reported = false;  // the fork server said so
   bool external = false;  // not a child of our fork server
   std::string url;        // shown by status()
+  std::shared_ptr<const DaemonStart> start;  // null: as the profile says. Its replacements start with the same
   dispatch::DeathNote note;
 };
 
@@ -72,6 +80,8 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::uint32_t admit_external(runtime::UniqueFd pidfd, std::int32_t pid, std::uint32_t* epoch);
   // Notices daemons that came online, and those from outside that have left. True if any did.
   bool sync_online();
+  // How the gate stands while the R thread does not wait: closed, or, while promises wait, completions tell the reactor.
+  void rest_gate();
   // Harvest, refill, and who came online. Returns the number of tasks that resolved.
   std::uint32_t progress();
   // Tasks that daemons evaluate now.

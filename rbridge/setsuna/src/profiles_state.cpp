@@ -10,10 +10,13 @@ namespace {
 struct Entry {
   std::uint32_t id = kNoProfile;
   bool sync = false;
+  bool operator==(const Entry&) const = default;
 };
 
-std::map<std::string, Entry, std::less<>>& entries() {
-  static std::map<std::string, Entry, std::less<>> all;
+using Entries = std::map<std::string, Entry, std::less<>>;
+
+Entries& entries() {
+  static Entries all;
   return all;
 }
 
@@ -66,6 +69,26 @@ void set_sync_profile(const char* name, bool sync) {
 }
 
 std::uint32_t* ephemeral_slot() { return &ephemeral_id; }
+
+struct ProfileNames {
+  Entries entries;
+  std::string default_name;
+  std::uint32_t ephemeral_id;
+};
+
+ProfileNames* snapshot_profiles() { return new ProfileNames{entries(), default_name, ephemeral_id}; }
+
+void restore_profiles(const ProfileNames* kept) {
+  entries() = kept->entries;
+  std::snprintf(default_name, sizeof(default_name), "%s", kept->default_name.c_str());
+  ephemeral_id = kept->ephemeral_id;
+}
+
+bool names_changed(const ProfileNames* kept) {
+  return ephemeral_id != kept->ephemeral_id || kept->default_name != default_name || entries() != kept->entries;
+}
+
+void free_profiles(ProfileNames* kept) { delete kept; }
 
 // R decides whether the configuration is still right and makes the pool with it: .open_ephemeral() in daemons.R.
 std::uint32_t ephemeral_profile() {

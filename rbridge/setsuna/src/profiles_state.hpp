@@ -19,6 +19,12 @@ void set_current_profile(const char* name, std::uint32_t id);
 bool known_profile(const char* name);
 bool is_sync_profile(const char* name);
 void set_sync_profile(const char* name, bool sync);
+// All names back to what stood in `kept` (from snapshot_profiles()), the default name included.
+struct ProfileNames;
+ProfileNames* snapshot_profiles();
+void restore_profiles(const ProfileNames* kept);
+bool names_changed(const ProfileNames* kept);
+void free_profiles(ProfileNames* kept);
 // The pool of fresh processes, made at its first use. May jump.
 std::uint32_t ephemeral_profile();
 std::uint32_t* ephemeral_slot();

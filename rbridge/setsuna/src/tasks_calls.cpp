@@ -1,12 +1,13 @@
 // What R/mirai.R reaches: mirai(), its value, waiting, stopping.
 
 #include <cmath>
+#include <cstring>
 
 #include "error_values.hpp"
-#include <cstring>
 #include "glue.hpp"
 #include "guard.hpp"
 #include "handle.hpp"
+#include "profile_codec.hpp"
 #include "profiles_state.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "runtime/clock.hpp"
@@ -131,16 +132,31 @@ SEXP collect_args(SEXP env) {
   return named;
 }
 
-double number_option(SEXP env, const char* name, double low) {
+// What stands in an error message for a value of the wrong kind.
+const char* describe(SEXP value, char* to, std::size_t size) {
+  const bool is_vector = Rf_isVectorAtomic(value) && value != R_NilValue;
+  if (is_vector && XLENGTH(value) == 1) {
+    std::snprintf(to, size, "%s", Rf_translateChar(Rf_asChar(value)));
+  } else if (is_vector) {
+    std::snprintf(to, size, "%s of length %.0f", Rf_type2char(TYPEOF(value)), static_cast<double>(XLENGTH(value)));
+  } else {
+    std::snprintf(to, size, "%s", Rf_isFunction(value) ? "a function" : Rf_type2char(TYPEOF(value)));
+  }
+  return to;
+}
+
+// -1 for NULL.
+double number_option(SEXP env, const char* name, bool whole) {
   SEXP value = Rf_eval(Rf_install(name), env);
   if (value == R_NilValue) {
     return -1;
   }
-  const double number =
-      (TYPEOF(value) == INTSXP || TYPEOF(value) == REALSXP) && XLENGTH(value) == 1 ? Rf_asReal(value) : NAN;
-  if (std::isnan(number) || number < low) {
-    Rf_error("'%s' must be one number of at least %g, or NULL, not %s", name, low,
-             XLENGTH(value) == 1 ? CHAR(Rf_asChar(value)) : Rf_type2char(TYPEOF(value)));
+  const bool is_number = (TYPEOF(value) == INTSXP || TYPEOF(value) == REALSXP) && XLENGTH(value) == 1;
+  const double number = is_number ? Rf_asReal(value) : NAN;
+  if (std::isnan(number) || number < 0 || (whole && number != std::floor(number))) {
+    char text[128];
+    Rf_error("'%s' must be one %s of at least 0, or NULL, not %s", name, whole ? "whole number" : "number",
+             describe(value, text, sizeof(text)));
   }
   return number;
 }
@@ -163,16 +179,14 @@ SEXP resolve_expression(SEXP expr, SEXP env) {
              : expr;
 }
 
-const codec::Options* codec_options() { return nullptr; }
-
 // Encodes list(expression, globals, locals) into `buffer`.
-void encode_task(SEXP expr, SEXP globals, SEXP locals) {
+void encode_task(SEXP expr, SEXP globals, SEXP locals, std::uint32_t profile) {
   SEXP task = PROTECT(Rf_allocVector(VECSXP, 3));
   SET_VECTOR_ELT(task, 0, expr);
   SET_VECTOR_ELT(task, 1, globals);
   SET_VECTOR_ELT(task, 2, locals);
   codec::encode_reset(&buffer);
-  codec::encode(task, &buffer, codec_options());
+  codec::encode(task, &buffer, codec_options(profile));
   UNPROTECT(1);
 }
 
@@ -227,8 +241,8 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
   SEXP expr = PROTECT(resolve_expression(expression, env));
   SEXP globals = PROTECT(collect_dots(env));
   SEXP locals = PROTECT(collect_args(env));
-  const double timeout_ms = number_option(env, ".timeout", 0);
-  const double retries = number_option(env, ".retry", 0);
+  const double timeout_ms = number_option(env, ".timeout", false);
+  const double retries = number_option(env, ".retry", true);
   const char* name = profile_name(Rf_eval(Rf_install(".compute"), env));
   if (is_sync_profile(name)) {
     SEXP handle = sync_task(expr, globals, locals);
@@ -238,7 +252,7 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
   const std::uint32_t profile = profile_for(env);
   SEXP keep = PROTECT(Rf_allocVector(VECSXP, 2));
   const SplitArguments split = split_repeated(profile, globals, locals, keep);
-  encode_task(expr, split.globals, split.locals);
+  encode_task(expr, split.globals, split.locals, profile);
   dispatch::SubmitSpec spec;
   spec.constant = split.constant;
   spec.retries = static_cast<std::uint8_t>(retries < 0 ? 0 : retries > 255 ? 255 : retries);
@@ -248,6 +262,38 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
   SEXP handle = submit_buffer(profile, spec, Rf_asLogical(wait) != FALSE);
   UNPROTECT(4);
   return handle;
+}
+
+bool takes_tasks(std::uint32_t profile, std::uint32_t daemon) noexcept {
+  bool takes = false;
+  guarded([&] {
+    Host& host = Host::get();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* p = host.profile(profile);
+    if (p != nullptr && !p->pool().closed() && daemon < p->pool().daemons().size()) {
+      p->progress();
+      const auto state = p->pool().daemons()[daemon].state;
+      takes = state == dispatch::DaemonInfo::State::kLive || state == dispatch::DaemonInfo::State::kStarting;
+    }
+  });
+  return takes;
+}
+
+// `expr` with the variables `locals` (a named list) on one daemon of a profile, `daemon` from 1: for cluster nodes.
+SEXP mirai_submit_to(SEXP expr, SEXP locals, SEXP id, SEXP daemon) {
+  refuse_in_fork();
+  drain_dropped();
+  const auto profile = static_cast<std::uint32_t>(Rf_asInteger(id));
+  dispatch::SubmitSpec spec;
+  spec.queue = static_cast<std::uint32_t>(Rf_asInteger(daemon) - 1);
+  if (!takes_tasks(profile, spec.queue)) {
+    SEXP value = PROTECT(error_value(dispatch::ErrorCode::kReset, nullptr));
+    SEXP handle = make_resolved_handle(value);
+    UNPROTECT(1);
+    return handle;
+  }
+  encode_task(expr, R_NilValue, locals, profile);
+  return submit_buffer(profile, spec, true);
 }
 
 // --- Values and waiting ------------------------------------------------------------------------------------
@@ -398,11 +444,11 @@ SEXP make_error_value(SEXP code) {
 // --- mirai_map() -------------------------------------------------------------------------------------------
 
 // list(f, constants, globals) as a shared constant of the profile, for mirai_map_submit(). Encodes into `buffer`.
-void encode_constant(SEXP constant) {
+void encode_constant(SEXP constant, std::uint32_t profile) {
   codec::encode_reset(&buffer);
   std::uint64_t flags = 0;
   codec::put_bytes(&buffer, &flags, sizeof(flags));
-  codec::encode(constant, &buffer, codec_options());
+  codec::encode(constant, &buffer, codec_options(profile));
 }
 
 std::uint32_t add_constant(std::uint32_t profile) {
@@ -450,11 +496,12 @@ SEXP run_map(void* data) {
   spec.kind = dispatch::TaskKind::kMapElement;
   spec.constant = run->constant;
   spec.spread = Rf_asLogical(run->spread) == TRUE;
+  const codec::Options* options = codec_options(run->profile);
   const R_xlen_t n = XLENGTH(run->out);
   for (R_xlen_t i = 0; i < n; ++i) {
     SEXP element = PROTECT(map_element(run->elements, i));
     codec::encode_reset(&buffer);
-    codec::encode(element, &buffer, codec_options());
+    codec::encode(element, &buffer, options);
     SET_VECTOR_ELT(run->out, i, submit_buffer(run->profile, spec, true));
     UNPROTECT(1);
   }
@@ -475,7 +522,7 @@ SEXP mirai_map_submit(SEXP x, SEXP f, SEXP constants, SEXP globals, SEXP spread,
   SET_VECTOR_ELT(constant, 0, f);
   SET_VECTOR_ELT(constant, 1, constants);
   SET_VECTOR_ELT(constant, 2, globals);
-  encode_constant(constant);
+  encode_constant(constant, profile);
   SEXP out = PROTECT(Rf_allocVector(VECSXP, Rf_xlength(x)));
   MapRun run{x, spread, out, R_NilValue, profile, add_constant(profile)};
   SEXP token = PROTECT(R_MakeUnwindCont());
@@ -487,11 +534,11 @@ SEXP mirai_map_submit(SEXP x, SEXP f, SEXP constants, SEXP globals, SEXP spread,
 }  // namespace
 
 // Shared with daemons_calls.cpp: everywhere().
-codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env) {
+codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env, std::uint32_t profile) {
   SEXP resolved = PROTECT(resolve_expression(expr, env));
   SEXP globals = PROTECT(collect_dots(env));
   SEXP locals = PROTECT(collect_args(env));
-  encode_task(resolved, globals, locals);
+  encode_task(resolved, globals, locals, profile);
   UNPROTECT(3);
   return &buffer;
 }
@@ -507,7 +554,7 @@ SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon) {
 
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kTaskEntries[] = {
-    ENTRY(mirai_submit, 3),        ENTRY(mirai_data, 1),     ENTRY(mirai_unresolved, 1),
+    ENTRY(mirai_submit_to, 4),     ENTRY(mirai_submit, 3),        ENTRY(mirai_data, 1),     ENTRY(mirai_unresolved, 1),
     ENTRY(mirai_wait, 1),          ENTRY(mirai_collect, 1),  ENTRY(mirai_race, 2),
     ENTRY(mirai_stop, 1),          ENTRY(mirai_is, 1),       ENTRY(mirai_resolved_from, 1),
     ENTRY(make_error_value, 1),    ENTRY(mirai_map_submit, 6), {nullptr, nullptr, 0},

@@ -10,6 +10,7 @@
 #include "guard.hpp"
 #include "host.hpp"
 #include "host_forks.hpp"
+#include "profile_codec.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "runtime/futex.hpp"
 #include "runtime/spin.hpp"
@@ -85,11 +86,7 @@ bool arm(Host& host, const TaskRef* refs, int count, bool any) {
 void disarm(Host& host, const TaskRef* refs, int count) {
   for (int i = 0; i < count; ++i) {
     if (Profile* profile = host.profile(refs[i].profile)) {
-      const bool promises = profile->pool().notify_pending() > 0;
-      promises ? profile->port().arm_gate(runtime::GateWord::event()) : profile->port().disarm_gate();
-      if (promises && profile->port().anything_done()) {
-        profile->doorbell().signal();
-      }
+      profile->rest_gate();
     }
   }
 }
@@ -201,7 +198,7 @@ void sleep_for_profile(std::uint32_t id) noexcept {
     std::lock_guard<std::mutex> lock(host.mutex());
     host.set_waiting(false);
     if (Profile* profile = host.profile(id)) {
-      profile->port().disarm_gate();
+      profile->rest_gate();
       profile->progress();
       host.settle(*profile);
     }
@@ -293,9 +290,9 @@ bool fetch_outcome(TaskRef ref, Outcome* out) noexcept {
   return resolved;
 }
 
-SEXP decode_plain(const std::uint8_t* bytes, std::uint64_t length) {
+SEXP decode_plain(std::uint32_t profile, const std::uint8_t* bytes, std::uint64_t length) {
   codec::Cursor cursor{bytes, bytes + length, bytes, nullptr};
-  return codec::decode(&cursor, nullptr);
+  return codec::decode(&cursor, codec_options(profile));
 }
 
 void detach_from_task(TaskRef ref) noexcept {
@@ -318,7 +315,7 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
                    ? static_cast<HostView*>(std::calloc(1, sizeof(HostView)))
                    : nullptr;  // small blocks share pages with others: copied
   if (view == nullptr) {
-    return decode_plain(outcome.shared + offset, length);
+    return decode_plain(ref.profile, outcome.shared + offset, length);
   }
   view->ref = ref;
   view->offset = offset;
@@ -330,7 +327,7 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   HostForks::add_view();
   detach_from_task(ref);
   codec::Cursor cursor{view->source.base, view->source.base + length, view->source.base, &view->source};
-  SEXP value = PROTECT(codec::decode(&cursor, nullptr));
+  SEXP value = PROTECT(codec::decode(&cursor, codec_options(ref.profile)));
   if (codec::release_on_last_view(&view->source) == 0) {
     release_view(&view->source);
   }
@@ -357,7 +354,7 @@ SEXP decode_outcome(TaskRef ref, const Outcome& outcome) {
   if (task.where == Task::Where::kArea) {
     return decode_area(ref, outcome);
   }
-  return decode_plain(outcome.bytes, task.bytes);
+  return decode_plain(ref.profile, outcome.bytes, task.bytes);
 }
 
 }  // namespace
