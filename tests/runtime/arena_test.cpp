@@ -289,6 +289,7 @@ TEST(Arena, ResultsOutliveTheirDaemon) {
   auto host = world.arena(kHost);
   auto daemon = world.arena(kDaemon);
   std::vector<Block> blocks;
+  blocks.reserve(6);
   for (int i = 0; i < 6; ++i) {
     blocks.push_back(daemon->alloc(700'000));  // two an extent
   }
