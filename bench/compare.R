@@ -137,7 +137,7 @@ add_row("echo", function() {
   }
   for (i in 1:6) echo()
   row("echo of an 80 MB double vector, warm", "ms",
-      pairs(echo, function() native("arena_bench", "memcpy_80MB") / 1e6, 2L * runs), "memcpy of the same bytes", "<= 2.5",
+      pairs(echo, function() native("copy_bench", "memcpy_80MB") / 1e6, 2L * runs), "memcpy of the same bytes", "<= 2.5",
       "lower")
 })
 
