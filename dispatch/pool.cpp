@@ -553,9 +553,8 @@ bool Pool::replay_to(std::uint32_t index) {
   if (slots_.size() <= slot) {
     slots_.resize(slot + 1);
   }
-  slots_[slot] = SlotUse{kNoTask, kNoConstant, content.arg_offset, 0,       index,
-                         generation, kNoBlockId, 0,                true,    in_area,
-                         true,    TaskKind::kReplay};
+  slots_[slot] = SlotUse{kNoTask, kNoConstant, content.arg_offset, 0, index, generation, kNoBlockId, 0, true,
+                         in_area, true,        TaskKind::kReplay};
   return true;
 }
 
@@ -705,9 +704,9 @@ void Pool::respawn(std::uint32_t index) {
 
 // Daemons that cannot even start: their tasks must not wait for ever.
 void Pool::give_up_if_hopeless() {
-  const bool hopeless = std::any_of(daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) {
-                          return info.failed_starts >= kFailedStartsMax;
-                        }) && alive() == 0;
+  const bool hopeless = std::any_of(daemons_.begin(), daemons_.end(),
+                                    [](const DaemonInfo& info) { return info.failed_starts >= kFailedStartsMax; }) &&
+                        alive() == 0;
   if (!hopeless) {
     return;
   }
@@ -746,9 +745,8 @@ void Pool::spawn_ephemeral() {
 }
 
 std::uint32_t Pool::online() const {
-  return static_cast<std::uint32_t>(std::count_if(daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) {
-    return info.state == DaemonInfo::State::kLive;
-  }));
+  return static_cast<std::uint32_t>(std::count_if(
+      daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) { return info.state == DaemonInfo::State::kLive; }));
 }
 
 std::uint32_t Pool::alive() const {

@@ -18,12 +18,12 @@
 namespace setsuna::dispatch {
 
 struct PoolConfig {
-  bool dispatcher = true;             // false: round robin over mailboxes
-  bool ephemeral = false;             // a fresh process for each task (no daemons set)
-  bool respawn = true;                // replace local daemons that die
-  bool seeded = false;                // a stream per task, in order of submission
-  StreamState stream{};               // state before the first stream
-  std::uint64_t budget_bytes = ~0ULL;  // of unfinished argument bytes
+  bool dispatcher = true;                         // false: round robin over mailboxes
+  bool ephemeral = false;                         // a fresh process for each task (no daemons set)
+  bool respawn = true;                            // replace local daemons that die
+  bool seeded = false;                            // a stream per task, in order of submission
+  StreamState stream{};                           // state before the first stream
+  std::uint64_t budget_bytes = ~0ULL;             // of unfinished argument bytes
   std::uint64_t cancel_grace_ns = 2'000'000'000;  // a cancelled task that runs on: its daemon is killed after this
   std::uint32_t daemon_max = runtime::kMaxDaemons;
   std::uint32_t ephemeral_max = 128;  // fresh processes at a time; further tasks wait their turn
@@ -48,9 +48,9 @@ struct DaemonInfo {
   enum class State : std::uint8_t { kVacant, kStarting, kLive, kLeaving, kDead } state = State::kVacant;
   std::uint32_t epoch = 0;
   std::int32_t pid = 0;
-  std::uint32_t instance = 0;         // incarnations that came online at this index
-  std::uint32_t failed_starts = 0;    // in a row
-  bool forked_by_us = true;           // false: joined from outside (an Rscript that dialled in)
+  std::uint32_t instance = 0;       // incarnations that came online at this index
+  std::uint32_t failed_starts = 0;  // in a row
+  bool forked_by_us = true;         // false: joined from outside (an Rscript that dialled in)
   bool killed_by_us = false;
 };
 
@@ -85,7 +85,10 @@ class Pool final : private HarvestSink, private ReapSink {
   // The caller takes over the result block of a resolved task: drop() will not release it; release_result() will.
   void detach_result(std::uint32_t index);
   void release_result(std::uint64_t offset);
-  void set_notify(std::uint32_t index) { table_[index].notify = true; ++notify_pending_; }
+  void set_notify(std::uint32_t index) {
+    table_[index].notify = true;
+    ++notify_pending_;
+  }
   // Tasks with set_notify() that have resolved since the last call.
   std::vector<std::uint32_t> take_notifications();
   bool has_notifications() const { return !notifications_.empty(); }
@@ -202,20 +205,20 @@ class Pool final : private HarvestSink, private ReapSink {
   TaskTable table_;
   Timers timers_;
   Constants constants_;
-  std::vector<Fifo> fifos_;      // 0: shared; 1 + i: daemon i
+  std::vector<Fifo> fifos_;                       // 0: shared; 1 + i: daemon i
   std::vector<std::uint32_t> waiting_mailboxes_;  // daemons with a non-empty FIFO
-  std::vector<SlotUse> slots_;   // grows with the highest slot used
+  std::vector<SlotUse> slots_;                    // grows with the highest slot used
   std::vector<DaemonInfo> daemons_;
   std::vector<std::uint16_t> free_blocks_;
   std::vector<HeldBlock> held_blocks_;
-  std::unordered_map<std::uint32_t, StreamState> streams_;      // of unplaced tasks in a seeded pool
-  std::unordered_map<std::uint32_t, std::uint64_t> serials_;    // of tasks with a timer
-  std::unordered_set<std::uint64_t> live_results_;              // result blocks that tasks or views still need
+  std::unordered_map<std::uint32_t, StreamState> streams_;    // of unplaced tasks in a seeded pool
+  std::unordered_map<std::uint32_t, std::uint64_t> serials_;  // of tasks with a timer
+  std::unordered_set<std::uint64_t> live_results_;            // result blocks that tasks or views still need
   std::vector<std::uint32_t> notifications_;
   std::vector<std::uint8_t> log_;
   StoreBytes store_ = nullptr;
   void* store_context_ = nullptr;
-  DeathNote dying_;              // during on_dead()
+  DeathNote dying_;  // during on_dead()
   std::uint64_t used_bytes_ = 0;
   std::uint64_t spilled_ = 0;
   std::uint64_t unfinished_ = 0;

@@ -69,7 +69,7 @@ class QueuePort {
   virtual void wake_for(std::uint32_t queue) = 0;
   virtual bool cancel_ready(std::uint32_t slot, std::uint32_t generation) = 0;
   virtual std::uint32_t request_cancel(std::uint32_t slot, std::uint32_t generation) = 0;  // daemon, or kNoSlot
-  virtual std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) = 0;        // daemon running it, or kNoSlot
+  virtual std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) = 0;  // daemon running it, or kNoSlot
   virtual bool doom(std::uint32_t slot, std::uint32_t generation) = 0;
   virtual std::uint32_t harvest(HarvestSink& sink) = 0;
   virtual bool anything_done() = 0;
@@ -87,18 +87,18 @@ class QueuePort {
 class ArenaPort {
  public:
   virtual ~ArenaPort() = default;
-  virtual void release(std::uint64_t offset) = 0;                       // a block of the host or of any daemon
-  virtual bool held(std::uint16_t block) = 0;                           // a daemon still views it
-  virtual void reap(std::uint32_t index, std::uint32_t epoch,
-                    const std::uint64_t* live, std::size_t count) = 0;  // result blocks that still have readers
+  virtual void release(std::uint64_t offset) = 0;  // a block of the host or of any daemon
+  virtual bool held(std::uint16_t block) = 0;      // a daemon still views it
+  virtual void reap(std::uint32_t index, std::uint32_t epoch, const std::uint64_t* live,
+                    std::size_t count) = 0;  // result blocks that still have readers
 };
 
 class ProcessPort {
  public:
   virtual ~ProcessPort() = default;
-  virtual void interrupt(std::uint32_t index) = 0;                    // its current task was asked to cancel
-  virtual void kill(std::uint32_t index) = 0;                         // SIGKILL
-  virtual void spawn(std::uint32_t index, std::uint32_t epoch) = 0;   // asynchronous
+  virtual void interrupt(std::uint32_t index) = 0;                   // its current task was asked to cancel
+  virtual void kill(std::uint32_t index) = 0;                        // SIGKILL
+  virtual void spawn(std::uint32_t index, std::uint32_t epoch) = 0;  // asynchronous
 };
 
 }  // namespace setsuna::dispatch

@@ -40,7 +40,7 @@ struct Task {
   std::uint64_t bytes = 0;
   std::uint32_t slot = runtime::kNoSlot;
   std::uint32_t slot_generation = 0;
-  std::uint32_t next = kNoTask;               // in a FIFO, or in the table's free list
+  std::uint32_t next = kNoTask;                // in a FIFO, or in the table's free list
   std::uint32_t queue = runtime::kReadyQueue;  // the daemon that it was given to, with dispatcher = FALSE
   std::uint32_t constant = kNoConstant;
   std::uint16_t arg_block = runtime::kNoBlockId;
@@ -51,14 +51,22 @@ struct Task {
   runtime::ResultStatus status = runtime::ResultStatus::kValue;
   enum class Where : std::uint8_t { kNone, kSmall, kHeap, kArea } where = Where::kNone;
   bool has_stream : 1;
-  bool in_fifo : 1;     // still linked in a spill, even if resolved
-  bool dropped : 1;     // no handle is left
+  bool in_fifo : 1;  // still linked in a spill, even if resolved
+  bool dropped : 1;  // no handle is left
   bool has_timer : 1;
-  bool notify : 1;      // something runs on its completion (a promise)
-  bool spread : 1;      // a row of a map: runtime::kTaskSpread
-  bool area_arg : 1;    // the argument is a block of the data area
+  bool notify : 1;    // something runs on its completion (a promise)
+  bool spread : 1;    // a row of a map: runtime::kTaskSpread
+  bool area_arg : 1;  // the argument is a block of the data area
 
-  Task() : heap(nullptr), has_stream(false), in_fifo(false), dropped(false), has_timer(false), notify(false), spread(false), area_arg(false) {}
+  Task()
+      : heap(nullptr),
+        has_stream(false),
+        in_fifo(false),
+        dropped(false),
+        has_timer(false),
+        notify(false),
+        spread(false),
+        area_arg(false) {}
 };
 static_assert(sizeof(Task) <= 72);
 

@@ -1,0 +1,235 @@
+// A queue, an arena and processes that exist only in memory and do at once what they are told: the pool's whole
+// environment, with every transition in the test's hands.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "dispatch/pool.hpp"
+
+namespace setsuna::dispatch {
+
+class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
+ public:
+  explicit FakeWorld(std::uint32_t slot_count, std::uint32_t daemon_max) : slots_(slot_count), daemons_(daemon_max) {
+    for (std::uint32_t i = slot_count; i-- > 0;) {
+      free_.push_back(i);
+    }
+  }
+
+  struct Daemon {
+    std::uint32_t epoch = 0;
+    bool alive = false;
+    bool killed = false;       // SIGKILL sent, death not yet told
+    bool interrupted = false;  // asked to cancel what it runs
+    std::uint32_t running = runtime::kNoSlot;
+    std::deque<std::uint32_t> mailbox;
+  };
+  struct Slot {
+    SlotWord word;
+    SlotContent content;
+    std::vector<std::uint8_t> bytes;
+    SlotResult result;
+    std::uint32_t queue = runtime::kReadyQueue;
+  };
+
+  // --- what daemons do ---
+  bool claim(std::uint32_t d) {
+    Daemon& daemon = daemons_[d];
+    if (!daemon.alive || daemon.killed || daemon.running != runtime::kNoSlot) {
+      return false;
+    }
+    std::deque<std::uint32_t>* from = !daemon.mailbox.empty() ? &daemon.mailbox : &ready_;
+    while (!from->empty()) {
+      const std::uint32_t slot = from->front();
+      from->pop_front();
+      if (slots_[slot].word.state() == runtime::SlotState::kReady) {
+        set(slot, runtime::SlotState::kClaimed, d, daemon.epoch);
+        daemon.running = slot;
+        return true;
+      }
+    }
+    return false;
+  }
+  // A result of `bytes` bytes; more than a slot holds goes to the data area.
+  bool complete(std::uint32_t d, std::uint64_t bytes, std::uint64_t offset) {
+    Daemon& daemon = daemons_[d];
+    if (!daemon.alive || daemon.killed || daemon.running == runtime::kNoSlot) {
+      return false;
+    }
+    static const std::uint8_t zeros[runtime::kInlineResultBytes] = {};
+    Slot& slot = slots_[daemon.running];
+    EXPECT_TRUE(slot.word.owned_by(d, daemon.epoch));
+    slot.result.status = runtime::ResultStatus::kValue;
+    slot.result.bytes = bytes;
+    slot.result.inline_bytes = bytes <= runtime::kInlineResultBytes ? zeros : nullptr;
+    slot.result.offset = offset;
+    if (slot.result.inline_bytes == nullptr) {
+      allocate(offset);
+    }
+    set(daemon.running, runtime::SlotState::kDone, d, daemon.epoch);
+    done_.push_back(daemon.running);
+    daemon.running = runtime::kNoSlot;
+    return true;
+  }
+  Daemon& daemon(std::uint32_t d) { return daemons_[d]; }
+  Slot& slot(std::uint32_t s) { return slots_[s]; }
+  std::uint32_t daemon_max() const { return static_cast<std::uint32_t>(daemons_.size()); }
+
+  // --- books of the data area ---
+  void allocate(std::uint64_t offset) { EXPECT_TRUE(blocks_.insert(offset).second) << "block used twice: " << offset; }
+  std::size_t blocks() const { return blocks_.size(); }
+  std::set<std::uint16_t> held_blocks;
+
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> spawned;  // index, epoch
+  std::map<std::uint32_t, StreamState> streams;                  // by slot
+  bool closed = false;
+  std::uint32_t wakes = 0;
+
+  // --- QueuePort ---
+  std::uint32_t acquire_slot() override {
+    if (free_.empty()) {
+      return runtime::kNoSlot;
+    }
+    const std::uint32_t slot = free_.back();
+    free_.pop_back();
+    return slot;
+  }
+  void return_unused(std::uint32_t slot) override { free_.push_back(slot); }
+  bool publish(std::uint32_t slot, const SlotContent& content, std::uint32_t queue,
+               std::uint32_t* generation) override {
+    if (queue != runtime::kReadyQueue && daemons_[queue].mailbox.size() >= kMailbox) {
+      return false;
+    }
+    EXPECT_EQ(slots_[slot].word.state(), runtime::SlotState::kFree);
+    slots_[slot].content = content;
+    if (content.inline_arg != nullptr) {
+      slots_[slot].bytes.assign(content.inline_arg, content.inline_arg + content.arg_bytes);
+    }
+    if (content.stream != nullptr) {
+      std::copy(content.stream, content.stream + 6, streams[slot].begin());
+    }
+    make_ready(slot, queue, generation);
+    return true;
+  }
+  void wake_for(std::uint32_t) override { ++wakes; }
+  bool cancel_ready(std::uint32_t slot, std::uint32_t generation) override {
+    const SlotWord word = slots_[slot].word;
+    if (word.state() != runtime::SlotState::kReady || word.generation() != generation) {
+      return false;
+    }
+    remove_queued(slot);
+    release_slot(slot);
+    return true;
+  }
+  std::uint32_t request_cancel(std::uint32_t slot, std::uint32_t generation) override {
+    return owner_of(slot, generation);
+  }
+  std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) override {
+    const SlotWord word = slots_[slot].word;
+    return word.state() == runtime::SlotState::kClaimed && word.generation() == generation ? word.owner()
+                                                                                           : runtime::kNoSlot;
+  }
+  bool doom(std::uint32_t slot, std::uint32_t generation) override {
+    const SlotWord word = slots_[slot].word;
+    if (owner_of(slot, generation) == runtime::kNoSlot) {
+      return false;
+    }
+    slots_[slot].word = word.with_state(runtime::SlotState::kDoomed);
+    return true;
+  }
+  std::uint32_t harvest(HarvestSink& sink) override {
+    std::vector<std::uint32_t> done;
+    done.swap(done_);
+    for (std::uint32_t slot : done) {
+      sink.on_done(slot, slots_[slot].result);
+      release_slot(slot);
+    }
+    return static_cast<std::uint32_t>(done.size());
+  }
+  bool anything_done() override { return !done_.empty(); }
+  bool arm_refill() override { return ready_.size() <= slots_.size() / 4; }
+  void arm_gate(GateWord) override {}
+  void disarm_gate() override {}
+  std::uint32_t admit(std::uint32_t index) override {
+    EXPECT_FALSE(daemons_[index].alive);
+    const std::uint32_t epoch = daemons_[index].epoch + 1;
+    daemons_[index] = Daemon();
+    daemons_[index].epoch = epoch;
+    return epoch;
+  }
+  void reap(std::uint32_t index, std::uint32_t epoch, ReapSink& sink) override {
+    Daemon& daemon = daemons_[index];
+    EXPECT_EQ(daemon.epoch, epoch);
+    daemon.alive = false;
+    std::vector<std::uint32_t> orphans;
+    if (daemon.running != runtime::kNoSlot) {
+      orphans.push_back(daemon.running);
+      daemon.running = runtime::kNoSlot;
+    }
+    orphans.insert(orphans.end(), daemon.mailbox.begin(), daemon.mailbox.end());
+    daemon.mailbox.clear();
+    for (std::uint32_t slot : orphans) {
+      if (!sink.on_orphan(slot, slots_[slot].word.state())) {
+        release_slot(slot);
+      }
+    }
+  }
+  bool requeue(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) override {
+    if (queue != runtime::kReadyQueue && daemons_[queue].mailbox.size() >= kMailbox) {
+      return false;
+    }
+    make_ready(slot, queue, generation);
+    return true;
+  }
+  void stop_daemon(std::uint32_t) override {}
+  void close() override { closed = true; }
+
+  // --- ArenaPort ---
+  void release(std::uint64_t offset) override { EXPECT_EQ(blocks_.erase(offset), 1U) << "released twice: " << offset; }
+  bool held(std::uint16_t block) override { return held_blocks.contains(block); }
+  void reap(std::uint32_t, std::uint32_t, const std::uint64_t* live, std::size_t count) override {
+    EXPECT_TRUE(std::is_sorted(live, live + count));
+  }
+
+  // --- ProcessPort ---
+  void interrupt(std::uint32_t index) override { daemons_[index].interrupted = true; }
+  void kill(std::uint32_t index) override { daemons_[index].killed = true; }
+  void spawn(std::uint32_t index, std::uint32_t epoch) override { spawned.emplace_back(index, epoch); }
+
+ private:
+  static constexpr std::size_t kMailbox = 4;
+
+  void set(std::uint32_t slot, runtime::SlotState state, std::uint32_t owner, std::uint32_t epoch) {
+    slots_[slot].word = SlotWord::make(state, owner, epoch, slots_[slot].word.generation());
+  }
+  void make_ready(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) {
+    *generation = slots_[slot].word.generation() + 1;
+    slots_[slot].word = SlotWord::make(runtime::SlotState::kReady, 0, 0, *generation);
+    slots_[slot].queue = queue;
+    (queue == runtime::kReadyQueue ? ready_ : daemons_[queue].mailbox).push_back(slot);
+  }
+  void remove_queued(std::uint32_t slot) {
+    auto& from = slots_[slot].queue == runtime::kReadyQueue ? ready_ : daemons_[slots_[slot].queue].mailbox;
+    std::erase(from, slot);
+  }
+  void release_slot(std::uint32_t slot) {
+    set(slot, runtime::SlotState::kFree, 0, 0);
+    free_.push_back(slot);
+  }
+
+  std::vector<Slot> slots_;
+  std::vector<Daemon> daemons_;
+  std::vector<std::uint32_t> free_;
+  std::deque<std::uint32_t> ready_;
+  std::vector<std::uint32_t> done_;
+  std::set<std::uint64_t> blocks_;
+};
+
+}  // namespace setsuna::dispatch
