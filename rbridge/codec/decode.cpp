@@ -2,6 +2,7 @@
 
 #include "rbridge/codec/attributes.hpp"
 #include "rbridge/codec/decoder.hpp"
+#include "rbridge/codec/logicals.hpp"
 #include "rbridge/codec/primitives.hpp"
 #include "rbridge/codec/r_internals.hpp"
 #include "rbridge/codec/symbols.hpp"
@@ -29,6 +30,12 @@ SEXP decode_scalar(Decoder& d) {
   SEXP x = Rf_allocVector(type, 1);
   std::memcpy(const_cast<void*>(DATAPTR_RO(x)), d.p, sizeof(Element));  // bit by bit: payloads of NaN
   d.p += sizeof(Element);
+  return x;
+}
+
+SEXP decode_logicals(Decoder& d) {
+  SEXP x = decode_vector<LGLSXP, int>(d);
+  if (!are_logicals(LOGICAL_RO(x), XLENGTH(x))) damaged("a logical vector holds something else");
   return x;
 }
 
@@ -190,7 +197,7 @@ SEXP decode_bare(Decoder& d, Tag tag) {
     case Tag::kInteger1: return decode_scalar<INTSXP, int>(d);
     case Tag::kReal1: return decode_scalar<REALSXP, double>(d);
     case Tag::kString1: return decode_string_scalar(d);
-    case Tag::kLogical: return decode_vector<LGLSXP, int>(d);
+    case Tag::kLogical: return decode_logicals(d);
     case Tag::kInteger: return decode_vector<INTSXP, int>(d);
     case Tag::kReal: return decode_vector<REALSXP, double>(d);
     case Tag::kComplex: return decode_vector<CPLXSXP, Rcomplex>(d);

@@ -1,5 +1,6 @@
 // Vectors whose data lies behind the head.
 #include "rbridge/codec/decoder.hpp"
+#include "rbridge/codec/logicals.hpp"
 #include "rbridge/codec/views.hpp"
 
 namespace setsuna::codec {
@@ -28,6 +29,12 @@ SEXP make_view(Decoder& d, SEXPTYPE type, const std::uint8_t* data, R_xlen_t n) 
   return new_view(d.group, type, data, n);
 }
 
+SEXP make_copy(SEXPTYPE type, const std::uint8_t* data, R_xlen_t n, std::size_t size) {
+  SEXP x = Rf_allocVector(type, n);
+  if (size != 0) std::memcpy(const_cast<void*>(DATAPTR_RO(x)), data, size);
+  return x;
+}
+
 }  // namespace
 
 SEXP decode_bulk(Decoder& d, SEXPTYPE type) {
@@ -40,9 +47,9 @@ SEXP decode_bulk(Decoder& d, SEXPTYPE type) {
   const std::size_t size = n * element_size(type);
   d.bulk_next = offset + size;
   const std::uint8_t* data = d.base + offset;
-  if (may_view(d, data, size)) return make_view(d, type, data, static_cast<R_xlen_t>(n));
-  SEXP x = Rf_allocVector(type, static_cast<R_xlen_t>(n));
-  if (size != 0) std::memcpy(const_cast<void*>(DATAPTR_RO(x)), data, size);
+  const auto count = static_cast<R_xlen_t>(n);
+  SEXP x = may_view(d, data, size) ? make_view(d, type, data, count) : make_copy(type, data, count, size);
+  if (type == LGLSXP && !are_logicals(LOGICAL_RO(x), count)) damaged("a logical vector holds something else");
   return x;
 }
 

@@ -1,5 +1,6 @@
 #include "rbridge/codec/attributes.hpp"
 #include "rbridge/codec/encoder.hpp"
+#include "rbridge/codec/logicals.hpp"
 #include "rbridge/codec/primitives.hpp"
 #include "rbridge/codec/ref_table.hpp"
 #include "rbridge/codec/symbols.hpp"
@@ -76,11 +77,9 @@ void put_scalar(Encoder& e, SEXP x) {
   e.buf->head_len += 1 + sizeof(Element);
 }
 
-bool put_logical_scalar(Encoder& e, SEXP x) {
+void put_logical_scalar(Encoder& e, SEXP x) {
   const int value = *LOGICAL_RO(x);
-  if (value != 0 && value != 1 && value != NA_LOGICAL) return false;  // C code can store anything
   put_tag(e.buf, value == 0 ? Tag::kFalse : value == 1 ? Tag::kTrue : Tag::kLogicalNA);
-  return true;
 }
 
 // A compact sequence of base R travels as its three numbers.
@@ -99,7 +98,7 @@ void put_numbers(Encoder& e, SEXP x, std::uint8_t flags) {
   const bool scalar = n == 1 && flags == 0;
   switch (TYPEOF(x)) {
     case LGLSXP:
-      if (scalar && put_logical_scalar(e, x)) return;
+      if (scalar) return put_logical_scalar(e, x);
       return put_vector<Tag::kLogical, Tag::kBulkLogical, int>(e, x, n, flags);
     case INTSXP:
       if (scalar) return put_scalar<Tag::kInteger1, int>(e, x);
@@ -235,6 +234,8 @@ bool encode_native(Encoder& e, SEXP x) {
   switch (TYPEOF(x)) {
     case NILSXP: put_tag(e.buf, Tag::kNull); return true;
     case LGLSXP:
+      if (!are_logicals(LOGICAL_RO(x), XLENGTH(x))) return false;
+      [[fallthrough]];
     case INTSXP:
     case REALSXP:
     case CPLXSXP:

@@ -52,7 +52,8 @@ SEXP hook_unserialize(SEXP hooks, SEXP class_name, SEXP bytes) {
     check(hooks);
     SEXP classes = VECTOR_ELT(hooks, 0);
     for (R_xlen_t i = 0; i < XLENGTH(classes); ++i) {
-      if (Rf_NonNullStringMatch(STRING_ELT(classes, i), class_name)) return call(VECTOR_ELT(VECTOR_ELT(hooks, 2), i), bytes);
+      if (Rf_NonNullStringMatch(STRING_ELT(classes, i), class_name))
+        return call(VECTOR_ELT(VECTOR_ELT(hooks, 2), i), bytes);
     }
   }
   Rf_error("an object of class \"%s\" arrived, which this side has no serial_config() for", CHAR(class_name));

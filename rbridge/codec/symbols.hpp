@@ -16,7 +16,7 @@ extern WellKnown well_known;
 
 void initialize_well_known();
 
-// The symbol of an ASCII name of 1 or more bytes, which need not end in a NUL. Symbols are never collected, so it may keep them.
+// The symbol of an ASCII name of 1 or more bytes, which need not end in a NUL. Symbols are never collected: it is cached.
 SEXP install_ascii(const char* name, std::size_t size);
 
 }  // namespace setsuna::codec

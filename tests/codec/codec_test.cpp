@@ -203,6 +203,49 @@ TEST_F(Codec, TellsWhetherAValueCarriesState) {
   EXPECT_TRUE(has_references("compiler::compile(as.call(list(as.name('f'), new.env())))"));
 }
 
+TEST_F(Codec, LogicalsThatAreNoneTravelButDamagedOnesDoNot) {
+  SEXP odd = eval("c(TRUE, FALSE, NA)");
+  LOGICAL(odd)[1] = 7;  // as only C code can
+  const std::vector<std::uint8_t> bytes = encoded(odd);
+  codec::Cursor cursor{bytes.data(), bytes.data() + bytes.size(), bytes.data(), nullptr};
+  SEXP value = R_NilValue;
+  ASSERT_TRUE(decodes(&cursor, &value));
+  EXPECT_EQ(std::memcmp(LOGICAL_RO(value), LOGICAL_RO(odd), 3 * sizeof(int)), 0);
+
+  for (const char* code : {"c(TRUE, FALSE, NA)", "rep(c(TRUE, FALSE, NA), 3000)"}) {
+    std::vector<std::uint8_t> damaged = encoded(eval(code));
+    damaged.back() ^= 0x40;  // of the NA at the end
+    cursor = {damaged.data(), damaged.data() + damaged.size(), damaged.data(), nullptr};
+    EXPECT_FALSE(decodes(&cursor)) << code;
+  }
+}
+
+TEST_F(Codec, AttributesThatOnlyCCodeCanSetTravel) {
+  SEXP x = eval("c(1, 2, 3)");
+  SEXP dim = eval("c(5L, 5L)");
+  SEXP cell = Rf_protect(Rf_cons(dim, R_NilValue));
+  SET_TAG(cell, R_DimSymbol);
+  SET_ATTRIB(x, cell);
+  Rf_unprotect(1);
+  const std::vector<std::uint8_t> bytes = encoded(x);
+  codec::Cursor cursor{bytes.data(), bytes.data() + bytes.size(), bytes.data(), nullptr};
+  SEXP value = R_NilValue;
+  ASSERT_TRUE(decodes(&cursor, &value));
+  EXPECT_TRUE(identical(CAR(ATTRIB(value)), dim));
+
+  SEXP list = eval("as.pairlist(list(1, 2))");
+  SET_ATTRIB(CDR(list), ATTRIB(x));  // on a later cell
+  encoded(list);
+  SEXP pair = Rf_protect(Rf_cons(dim, x));  // a dotted pair
+  const std::vector<std::uint8_t> dotted = encoded(pair);
+  cursor = {dotted.data(), dotted.data() + dotted.size(), dotted.data(), nullptr};
+  ASSERT_TRUE(decodes(&cursor, &value));
+  EXPECT_EQ(TYPEOF(value), LISTSXP);
+  EXPECT_TRUE(identical(CAR(value), dim));
+  EXPECT_EQ(TYPEOF(CDR(value)), REALSXP);
+  Rf_unprotect(1);
+}
+
 TEST_F(Codec, NeverReadsBeyondItsBytes) {
   for (const char* code :
        {"NULL", "1.5", "'text'", "c('a', '\\u00e9', NA, strrep('x', 300))", "rep(letters, 2)", "1:100",
