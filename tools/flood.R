@@ -110,30 +110,29 @@ round_trips <- function(n) {
 
 # ---- idle CPU --------------------------------------------------------------------------------------------------------
 
-# /proc/PID/stat after the command's name: field 4 of it is the parent at [2], utime and stime are [12] and [13].
-stat_of <- function(pid) {
-  line <- tryCatch(readLines(file.path("/proc", pid, "stat"), warn = FALSE), error = function(e) NULL)
-  if (is.null(line)) stop("process ", pid, " is gone", call. = FALSE)
-  strsplit(sub(".*\\) ", "", line), " ", fixed = TRUE)[[1L]]
+parent_of <- function(pid) {
+  stat <- readLines(file.path("/proc", pid, "stat"))
+  as.integer(strsplit(sub(".*\\) ", "", stat), " ", fixed = TRUE)[[1L]][2L])
 }
 
-parent_of <- function(pid) as.integer(stat_of(pid)[2L])
-
-ticks_of <- function(pids) sum(vapply(pids, function(pid) sum(as.numeric(stat_of(pid)[12:13])), 0))
-
-tick_ms <- function() 1000 / as.numeric(system2("getconf", "CLK_TCK", stdout = TRUE))
-
-# CPU milliseconds that this session, its daemons and their fork server use while nobody asks for anything.
+# CPU milliseconds that this session and its daemons with their fork server use while nobody asks for anything. A shell
+# looks, twice, while this session sleeps: reading /proc from here would be most of what is seen.
 idle_cpu <- function(seconds) {
+  cat(sprintf("  idling for %d s\n", seconds), file = stderr())
   daemons <- status()$pids
-  pids <- unique(c(Sys.getpid(), daemons, parent_of(daemons[1L])))
-  one_tick_ms <- tick_ms()
-  cat(sprintf("  idling for %.0f s\n", seconds), file = stderr())
-  before <- ticks_of(pids)
-  started <- now_s()
-  Sys.sleep(seconds)
-  seconds <- now_s() - started
-  list(ms = one_tick_ms * (ticks_of(pids) - before), seconds = seconds, processes = length(pids))
+  pids <- c(Sys.getpid(), unique(c(daemons, parent_of(daemons[1L]))))
+  look <- sprintf("for p in %s; do for t in /proc/$p/task/*; do echo $p $(cat $t/schedstat); done; done",
+                  paste(pids, collapse = " "))
+  lines <- system2("sh", c("-c", shQuote(sprintf("%s; echo; sleep %d; %s", look, seconds, look))), stdout = TRUE)
+  fields <- strsplit(lines, " ", fixed = TRUE)
+  second <- cumsum(!nzchar(lines))
+  used_ms <- function(mine) {
+    ns <- vapply(fields, function(f) if (length(f) == 4L && mine(as.integer(f[1L]))) as.numeric(f[2L]) else 0, 0)
+    sum(ifelse(second == 1L, ns, -ns)) / 1e6
+  }
+  known <- sum(lengths(fields) == 4L) >= 2L * length(pids)
+  list(session_ms = if (known) used_ms(function(pid) pid == pids[1L]) else NA,
+       others_ms = if (known) used_ms(function(pid) pid != pids[1L]) else NA, seconds = seconds)
 }
 
 # ---- the report, on standard output ----------------------------------------------------------------------------------
@@ -185,8 +184,9 @@ report_latency <- function(us) {
 }
 
 report_idle <- function(idle) {
-  cat(sprintf("\n%-28s %9.0f ms of CPU in %.1f s (%d processes: session, fork server, daemons)\n", "Idle", idle$ms,
-              idle$seconds, idle$processes))
+  cat(sprintf("\n%-28s %12s %12s\n", "Idle", "session", "daemons"))
+  cat(sprintf("  %-26s %9.1f ms %9.1f ms\n", sprintf("CPU time used in %d s", idle$seconds), idle$session_ms,
+              idle$others_ms))
 }
 
 # ---- command line ----------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ main <- function(size) {
   pool <- run_on_daemons(size)
   alone <- run_sequential(size)
   trips <- round_trips(size$trips)
-  idle <- idle_cpu(2)
+  idle <- idle_cpu(2L)
   bad <- complain("fits", pool$fits$value, alone$fits$value) + complain("tasks", pool$tasks$value, alone$tasks$value)
   if (!length(failed(pool$fits$value))) report_bootstrap(pool$fits$value)
   report_rates(alone, pool, size$daemons)
