@@ -89,6 +89,8 @@ struct Cursor {
 };
 
 // One value; advances cursor->p. Damaged bytes are an R error. Reads nothing outside [base, end).
+// After an error, views that were made before it may still point into the source until the collector finds them: call
+// detach_all() before the block goes.
 SEXP decode(Cursor* cursor, const Options* options = nullptr);
 
 // The caller has no more use for the source itself. Returns the views left: at 0 the caller releases the block now, otherwise
