@@ -42,11 +42,19 @@ std::vector<pid_t> scan_all_processes(pid_t parent) {
 }  // namespace
 
 std::vector<pid_t> list_children() {
-  const pid_t self = ::getpid();
-  const std::string number = std::to_string(self);
-  std::ifstream file("/proc/" + number + "/task/" + number + "/children");
-  if (!file) return scan_all_processes(self);  // a kernel without CONFIG_PROC_CHILDREN
-  return {std::istream_iterator<pid_t>(file), std::istream_iterator<pid_t>()};
+  std::vector<pid_t> found;
+  DIR* tasks = ::opendir("/proc/self/task");
+  bool known = tasks != nullptr;
+  while (known) {  // of each thread; there is one but for threads of preloaded packages
+    const dirent* entry = ::readdir(tasks);
+    if (entry == nullptr) break;
+    if (entry->d_name[0] == '.') continue;
+    std::ifstream file(std::string("/proc/self/task/") + entry->d_name + "/children");
+    known = static_cast<bool>(file);  // not in a kernel without CONFIG_PROC_CHILDREN
+    found.insert(found.end(), std::istream_iterator<pid_t>(file), std::istream_iterator<pid_t>());
+  }
+  if (tasks != nullptr) ::closedir(tasks);
+  return known ? found : scan_all_processes(::getpid());
 }
 
 std::string initial_environment(pid_t pid, const std::string& name) {

@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -79,11 +80,18 @@ std::vector<std::uint8_t> read_all(int fd) {
   return bytes;
 }
 
-sigset_t signals_of_zygote() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
-  return set;
+// Handlers and an eventfd, not a signalfd: where a preloaded package has threads, the kernel may give the signal to one of
+// them, in which it is not blocked, and it would be lost.
+int wake_fd = -1;
+volatile std::sig_atomic_t child_ended = 0;
+volatile std::sig_atomic_t must_terminate = 0;
+
+void on_zygote_signal(int signal) {
+  const int saved_errno = errno;
+  (signal == SIGCHLD ? child_ended : must_terminate) = 1;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t ignored = ::write(wake_fd, &one, sizeof one);
+  errno = saved_errno;
 }
 
 }  // namespace
@@ -110,15 +118,10 @@ Zygote::Zygote(ZygoteOptions options)
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   for (const pid_t pid : list_children()) startup_children_.insert(pid);
 
-  // What a host ignores (SIGCHLD under some supervisors) would be ignored here too, and the kernel would reap for us.
-  for (const int signal : {SIGCHLD, SIGTERM, SIGHUP, host_gone_signal()}) {
-    struct sigaction action {};
-    if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) ::signal(signal, SIG_DFL);
-  }
-  const sigset_t mine = signals_of_zygote();
-  ::sigprocmask(SIG_BLOCK, &mine, &original_mask_);
-  signal_fd_.reset(::signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK));
-  SETSUNA_ASSERT(signal_fd_ && host_pidfd_);
+  wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  SETSUNA_ASSERT(wake_ && host_pidfd_);
+  wake_fd = wake_.get();
+  take_signals_over();
 
   AnyMessage message = message_of(MessageKind::ready_report);
   message.ready.pid = zygote_pid_;
@@ -127,6 +130,25 @@ Zygote::Zygote(ZygoteOptions options)
   message.ready.r_version = options_.r_version;
   copy_text(message.ready.threaded_packages, options_.threaded_packages.c_str());
   channel_.send(message);
+}
+
+void Zygote::take_signals_over() {
+  // What a host ignores (SIGCHLD under some supervisors) would be ignored here too, and the kernel would reap for us.
+  ::signal(host_gone_signal(), SIG_DFL);
+  for (std::size_t i = 0; i < std::size(kOwnSignals); ++i) {
+    struct sigaction action {};
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = SA_RESTART;
+    action.sa_handler = kOwnSignals[i] == SIGINT ? SIG_IGN : on_zygote_signal;  // an interrupt is for tasks
+    ::sigaction(kOwnSignals[i], &action, &original_actions_[i]);
+    if (kOwnSignals[i] != SIGINT && original_actions_[i].sa_handler == SIG_IGN)
+      original_actions_[i].sa_handler = SIG_DFL;
+  }
+}
+
+// In a child, before it unblocks signals.
+void Zygote::give_signals_back() {
+  for (std::size_t i = 0; i < std::size(kOwnSignals); ++i) ::sigaction(kOwnSignals[i], &original_actions_[i], nullptr);
 }
 
 ZygoteStep Zygote::serve(const char* config_failure) {
@@ -276,7 +298,21 @@ pid_t Zygote::fork_daemon(DaemonId id, bool exec) {
     exec_argv_.push_back(nullptr);
   }
   std::fflush(nullptr);
-  return ::fork();
+  return fork_quietly();
+}
+
+// The child begins with all signals blocked: our handlers must not run in it.
+pid_t Zygote::fork_quietly() {
+  sigset_t all;
+  sigfillset(&all);
+  ::sigprocmask(SIG_SETMASK, &all, &original_mask_);
+  const pid_t pid = ::fork();
+  if (pid != 0) {
+    const int error = errno;
+    ::sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
+    errno = error;
+  }
+  return pid;
 }
 
 void Zygote::announce(pid_t pid, DaemonId id, bool exec, TempdirBoard::Note tempdir) {
@@ -302,6 +338,7 @@ void Zygote::become_daemon(DaemonId id, bool exec) {
   ::dup2(pending_.fd(kFdStderr) >= 0 ? pending_.fd(kFdStderr) : null_device, STDERR_FILENO);
   ::close(null_device);
   raise_oom_score();
+  give_signals_back();
   ::sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
   if (exec) exec_daemon();
 
@@ -314,7 +351,7 @@ void Zygote::become_daemon(DaemonId id, bool exec) {
   pending_ = Pending{};
   channel_.close();
   host_pidfd_.reset();
-  signal_fd_.reset();
+  wake_.reset();
   daemons_.clear();
 }
 
@@ -340,7 +377,7 @@ void Zygote::wait_for_events() {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - std::chrono::steady_clock::now());
     timeout_ms = static_cast<int>(std::max<std::int64_t>(0, left.count()));
   }
-  pollfd watched[] = {{signal_fd_.get(), POLLIN, 0},
+  pollfd watched[] = {{wake_.get(), POLLIN, 0},
                       {host_pidfd_.get(), POLLIN, 0},  // -1 once the host is gone: ignored by the kernel
                       {channel_.fd(), static_cast<short>(POLLIN | (channel_.wants_write() ? POLLOUT : 0)), 0}};
   const int ready = ::poll(watched, std::size(watched), timeout_ms);
@@ -359,17 +396,18 @@ void Zygote::wait_for_events() {
 }
 
 void Zygote::take_signals() {
-  signalfd_siginfo info{};
-  bool child = false, terminate = false;
-  while (::read(signal_fd_.get(), &info, sizeof info) == sizeof info) {
-    child = child || info.ssi_signo == SIGCHLD;
-    terminate = terminate || info.ssi_signo == SIGTERM || info.ssi_signo == SIGHUP;  // SIGINT is not for us
-  }
-  if (terminate) {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t ignored = ::read(wake_.get(), &count, sizeof count);
+  // Flags are taken down before what they ask for is looked at: a signal that comes now sets them and the eventfd again.
+  if (must_terminate != 0) {
+    must_terminate = 0;
     stopping_ = true;
     kill_all();
   }
-  if (child) reap();
+  if (child_ended != 0) {
+    child_ended = 0;
+    reap();
+  }
 }
 
 // A signal stands for any number of deaths.
@@ -414,8 +452,9 @@ void Zygote::report_exit(pid_t pid, const Daemon& daemon, int wait_status) {
 // The daemon removes its own when it can. A full directory is left to a process of its own, so that forks need not wait.
 void Zygote::remove_tempdir(const std::string& path) {
   if (::rmdir(path.c_str()) == 0 || errno == ENOENT) return;
-  const pid_t cleaner = count_threads() > 1 ? -1 : ::fork();
+  const pid_t cleaner = count_threads() > 1 ? -1 : fork_quietly();
   if (cleaner == 0) {
+    give_signals_back();
     ::sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
     remove_tree(path.c_str());
     ::_exit(0);

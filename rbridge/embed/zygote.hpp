@@ -4,11 +4,12 @@
 // new configuration), in each new daemon (after the fork), and when the zygote is done.
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <chrono>
-#include <csignal>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -79,6 +80,9 @@ class Zygote {
   };
   enum class Forked { parent, child };
 
+  void take_signals_over();
+  void give_signals_back();
+
   // requests
   void receive();
   void take_fork_request(Received received);
@@ -87,6 +91,7 @@ class Zygote {
   bool needs_config();
   Forked fork_next();
   pid_t fork_daemon(DaemonId id, bool exec);
+  pid_t fork_quietly();
   void announce(pid_t pid, DaemonId id, bool exec, TempdirBoard::Note tempdir);
   void become_daemon(DaemonId id, bool exec);
   [[noreturn]] void exec_daemon();
@@ -110,8 +115,10 @@ class Zygote {
   pid_t own_session_;
   WireChannel channel_;
   runtime::UniqueFd host_pidfd_;
-  runtime::UniqueFd signal_fd_;
+  runtime::UniqueFd wake_;  // eventfd of the signal handlers
   sigset_t original_mask_;
+  static constexpr int kOwnSignals[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP};
+  struct sigaction original_actions_[std::size(kOwnSignals)];
   OomWatch oom_;
   TempdirBoard tempdirs_;
   TempdirBoard::Note own_note_ = TempdirBoard::kNone;  // in a child
