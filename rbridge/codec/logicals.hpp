@@ -1,5 +1,5 @@
-// R's C code indexes tables with the elements of logical vectors, so one that is none of FALSE, TRUE and NA can crash it. C code
-// can store such a thing (it travels as a fallback node then); damaged bytes must not.
+// R's C code indexes tables with the elements of logical vectors, so one that is none of FALSE, TRUE and NA can crash it.
+// C code can store such a thing (it travels as a fallback node then); damaged bytes must not.
 #pragma once
 
 #include <climits>
