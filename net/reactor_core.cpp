@@ -292,11 +292,7 @@ bool ReactorCore::forget(Token token) {
   }
   SETSUNA_ASSERT(op->kind != OpKind::kSend);  // its bytes are in use
   op->silent = true;
-  if (op->cancelled && op->active) {
-    interrupt(*op);  // again: this time the descriptor may be closed right away
-  } else {
-    end(*op);
-  }
+  end(*op);
   return true;
 }
 

@@ -34,7 +34,7 @@ struct SetUp {
   const char* description;
 };
 
-// Best first. DEFER_TASKRUN: completions are worked on when the reactor asks, not in the middle of its computing.
+// By RingKind. DEFER_TASKRUN: completions are worked on when the reactor asks, not in the middle of its computing.
 constexpr std::array<SetUp, 4> kSetUps = {{
     {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, "single issuer, deferred task work"},
     {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN, "single issuer, cooperative task work"},
@@ -65,21 +65,21 @@ __kernel_timespec to_kernel(std::uint64_t ns) noexcept {
 
 // ---- opening ----
 
-std::unique_ptr<UringReactor> UringReactor::create(std::string& why) {
+std::unique_ptr<UringReactor> UringReactor::create(std::string& why, RingKind best) {
   runtime::UniqueFd wake(::eventfd(0, EFD_CLOEXEC));  // blocking mode: a read on the ring waits instead of failing
   if (!wake) {
     why = std::string("eventfd: ") + std::strerror(errno);
     return nullptr;
   }
   auto reactor = std::make_unique<UringReactor>(std::move(wake));
-  return reactor->open(why) ? std::move(reactor) : nullptr;
+  return reactor->open(why, best) ? std::move(reactor) : nullptr;
 }
 
 UringReactor::UringReactor(runtime::UniqueFd wake) : ReactorCore(std::move(wake)) {}
 
-bool UringReactor::open(std::string& why) {
+bool UringReactor::open(std::string& why, RingKind best) {
   std::string description;
-  if (!set_up_ring(description)) {
+  if (!set_up_ring(description, best)) {
     why = description;
     return false;
   }
@@ -95,8 +95,9 @@ bool UringReactor::open(std::string& why) {
   return true;
 }
 
-bool UringReactor::set_up_ring(std::string& why) {
-  for (const SetUp& set_up : kSetUps) {
+bool UringReactor::set_up_ring(std::string& why, RingKind best) {
+  for (auto kind = static_cast<std::size_t>(best); kind < kSetUps.size(); ++kind) {
+    const SetUp& set_up = kSetUps[kind];
     io_uring_params params{};
     params.flags = set_up.flags | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
     params.cq_entries = kCompletions;
@@ -180,7 +181,7 @@ UringReactor::~UringReactor() {
   ::io_uring_queue_exit(&ring_);
 }
 
-// A non-blocking socket would make the ring's requests fail with EAGAIN instead of waiting.
+// Requests on a non-blocking descriptor may fail with EAGAIN instead of waiting, depending on request and kernel.
 void UringReactor::prepare(int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
@@ -256,9 +257,6 @@ bool UringReactor::start_send(Op& op) {
 }
 
 void UringReactor::interrupt(Op& op) {
-  if (op.silent) {
-    submit();  // the descriptor may be closed, and its number used again, right after: let the kernel look it up now
-  }
   io_uring_sqe* entry = next_entry();
   ::io_uring_prep_cancel64(entry, op.token().value, 0);
   ::io_uring_sqe_set_data64(entry, kIgnored);

@@ -12,13 +12,16 @@
 
 namespace setsuna::net {
 
+// What a kernel offers, best first: Linux 6.1, 6.0, 5.19 and before.
+enum class RingKind : std::uint8_t { kDeferred, kSingleIssuer, kCooperative, kPlain };
+
 // One system call a round: it submits what handlers have started and sleeps for the next completion. Created on the thread
 // that uses it (the ring belongs to its first submitter).
 class UringReactor final : public ReactorCore {
  public:
-  // Sets up the ring with as much as the kernel offers and tries it out: null when what is needed is missing (Linux before
+  // Sets up the ring with as much as the kernel offers (`best` at most) and tries it out: null when what is needed is missing (Linux before
   // 6.0) or refused; `why` says so. On success `why` names what is in use.
-  static std::unique_ptr<UringReactor> create(std::string& why);
+  static std::unique_ptr<UringReactor> create(std::string& why, RingKind best = RingKind::kDeferred);
 
   explicit UringReactor(runtime::UniqueFd wake);
   ~UringReactor() override;
@@ -26,8 +29,8 @@ class UringReactor final : public ReactorCore {
   const char* name() const noexcept override { return "io_uring"; }
 
  private:
-  bool open(std::string& why);
-  bool set_up_ring(std::string& why);
+  bool open(std::string& why, RingKind best);
+  bool set_up_ring(std::string& why, RingKind best);
   bool probe(std::string& why);
   bool try_out(std::string& why);
 

@@ -20,22 +20,34 @@
 
 #include "net/make_reactor.hpp"
 #include "net/unix_socket.hpp"
+#include "net/uring_reactor.hpp"
 #include "runtime/unique_fd.hpp"
 
 namespace setsuna::net {
 
 using runtime::UniqueFd;
 
-inline std::ostream& operator<<(std::ostream& out, ReactorChoice choice) {
-  switch (choice) {
-    case ReactorChoice::kIoUring: return out << "IoUring";
-    case ReactorChoice::kEpoll: return out << "Epoll";
-    default: return out << "Automatic";
-  }
+// The reactors that the suite runs on. Plain: io_uring without what newer kernels offer.
+enum class Kind { kIoUring, kIoUringPlain, kEpoll, kAutomatic };
+
+inline std::ostream& operator<<(std::ostream& out, Kind kind) {
+  static constexpr const char* kNames[] = {"IoUring", "IoUringPlain", "Epoll", "Automatic"};
+  return out << kNames[static_cast<std::size_t>(kind)];
 }
 
-inline std::string choice_name(const testing::TestParamInfo<ReactorChoice>& info) {
-  return testing::PrintToString(info.param);
+inline std::string kind_name(const testing::TestParamInfo<Kind>& info) { return testing::PrintToString(info.param); }
+
+inline MadeReactor make(Kind kind) {
+  switch (kind) {
+    case Kind::kIoUring: return make_reactor(ReactorChoice::kIoUring);
+    case Kind::kEpoll: return make_reactor(ReactorChoice::kEpoll);
+    case Kind::kAutomatic: return make_reactor(ReactorChoice::kAutomatic);
+    default: {
+      MadeReactor made;
+      made.reactor = UringReactor::create(made.error, RingKind::kPlain);
+      return made;
+    }
+  }
 }
 
 // What one operation reported.
@@ -59,11 +71,11 @@ struct Recorder {
   std::int64_t last() const { return results.empty() ? INT64_MIN : results.back(); }
 };
 
-class ReactorTest : public testing::TestWithParam<ReactorChoice> {
+class ReactorTest : public testing::TestWithParam<Kind> {
  protected:
   void SetUp() override {
-    MadeReactor made = make_reactor(GetParam());
-    if (made.reactor == nullptr && GetParam() == ReactorChoice::kIoUring) {
+    MadeReactor made = make(GetParam());
+    if (made.reactor == nullptr && (GetParam() == Kind::kIoUring || GetParam() == Kind::kIoUringPlain)) {
       GTEST_SKIP() << made.error;
     }
     ASSERT_NE(made.reactor, nullptr) << made.error;
@@ -136,9 +148,8 @@ inline std::string pattern(std::size_t size, unsigned seed = 1) {
 
 }  // namespace setsuna::net
 
-#define SETSUNA_ON_BOTH_REACTORS(suite)                                                               \
-  INSTANTIATE_TEST_SUITE_P(                                                                           \
-      Reactors, suite,                                                                                \
-      testing::Values(::setsuna::net::ReactorChoice::kIoUring, ::setsuna::net::ReactorChoice::kEpoll, \
-                      ::setsuna::net::ReactorChoice::kAutomatic),                                     \
-      ::setsuna::net::choice_name)
+#define SETSUNA_ON_ALL_REACTORS(suite)                                                                          \
+  INSTANTIATE_TEST_SUITE_P(Reactors, suite,                                                                     \
+                           testing::Values(::setsuna::net::Kind::kIoUring, ::setsuna::net::Kind::kIoUringPlain, \
+                                           ::setsuna::net::Kind::kEpoll, ::setsuna::net::Kind::kAutomatic),     \
+                           ::setsuna::net::kind_name)

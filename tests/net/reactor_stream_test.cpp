@@ -13,7 +13,7 @@ namespace setsuna::net {
 namespace {
 
 using Stream = ReactorTest;
-SETSUNA_ON_BOTH_REACTORS(Stream);
+SETSUNA_ON_ALL_REACTORS(Stream);
 
 void write_all(int fd, const std::string& text) {
   for (std::size_t at = 0; at < text.size();) {
@@ -135,6 +135,23 @@ TEST_P(Stream, ReceivesUntilTheEnd) {
   EXPECT_EQ(received.data, "hello world");
   EXPECT_EQ(received.last(), 0);
   EXPECT_EQ(reactor_->pending(), 0u);
+}
+
+TEST_P(Stream, AdoptsSocketsInEitherBlockingMode) {
+  for (const int mode : {0, static_cast<int>(SOCK_NONBLOCK)}) {
+    UniqueFd one;
+    UniqueFd theirs;
+    ASSERT_EQ(socket_pair(SOCK_STREAM | mode, one, theirs), 0);
+    const int ours = reactor_->adopt(one.release());
+    Recorder received;
+    const Token token = reactor_->recv(ours, received.handler());
+    run_what_is_there();
+    EXPECT_TRUE(received.results.empty());
+    write_all(theirs.get(), "x");
+    run_until([&] { return !received.results.empty(); });
+    EXPECT_EQ(received.data, "x");
+    reactor_->forget(token);
+  }
 }
 
 TEST_P(Stream, ReceivesMuchMoreThanItHasBuffers) {

@@ -27,10 +27,10 @@ using Wake = ReactorTest;
 using Watch = ReactorTest;
 using Timer = ReactorTest;
 using Life = ReactorTest;
-SETSUNA_ON_BOTH_REACTORS(Wake);
-SETSUNA_ON_BOTH_REACTORS(Watch);
-SETSUNA_ON_BOTH_REACTORS(Timer);
-SETSUNA_ON_BOTH_REACTORS(Life);
+SETSUNA_ON_ALL_REACTORS(Wake);
+SETSUNA_ON_ALL_REACTORS(Watch);
+SETSUNA_ON_ALL_REACTORS(Timer);
+SETSUNA_ON_ALL_REACTORS(Life);
 
 struct Counter {
   int calls = 0;
@@ -94,7 +94,7 @@ TEST_P(Wake, TheReactorMayBeDestroyedAsSoonAsItStops) {
   for (int round = 0; round < 100; ++round) {
     std::atomic<Reactor*> shared{nullptr};
     std::thread thread([&] {
-      const MadeReactor made = make_reactor(GetParam());
+      const MadeReactor made = make(GetParam());
       shared = made.reactor.get();
       made.reactor->run();
     });
@@ -125,12 +125,12 @@ char thread_state(pid_t thread) {
 }
 
 TEST_P(Wake, AnIdleReactorDoesNotRun) {
-  const ReactorChoice choice = GetParam();
+  const Kind kind = GetParam();
   std::atomic<Reactor*> shared{nullptr};
   std::atomic<pid_t> id{0};
   std::thread thread([&] {
     block_all_signals();
-    MadeReactor made = make_reactor(choice);
+    MadeReactor made = make(kind);
     const EventFd quiet = EventFd::create();
     Recorder watch;
     made.reactor->watch_readable(quiet.fd(), watch.handler());
@@ -458,6 +458,54 @@ TEST_P(Life, AForgottenDescriptorMayBeClosedAndItsNumberUsedAgain) {
   run_until([&] { return reactor_->pending() == 0; });
 }
 
+TEST_P(Life, AnEventOfAClosedDescriptorDoesNotReachTheNextUserOfItsNumber) {
+  struct Ring {
+    EventFd bell = EventFd::create();
+    Token token{};
+    bool called = false;
+  };
+  Ring rings[2];
+  Recorder fresh;
+  Recorder watches[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    watches[i].then = [&, i](const Completion&) {
+      Ring& other = rings[1 - i];
+      rings[i].called = true;
+      rings[i].bell.drain();
+      if (!other.called) {  // both are ready: end the other one and take its number
+        const int number = other.bell.fd();
+        reactor_->forget(other.token);
+        other.bell = EventFd();
+        other.bell = EventFd::create();
+        ASSERT_EQ(other.bell.fd(), number);
+        reactor_->watch_pidfd(number, fresh.handler());  // once, and without a look at the descriptor
+      }
+    };
+    rings[i].bell.signal();
+    rings[i].token = reactor_->watch_readable(rings[i].bell.fd(), watches[i].handler());
+  }
+  run_until([&] { return rings[0].called || rings[1].called; });
+  run_what_is_there();
+  EXPECT_TRUE(fresh.results.empty());
+  EXPECT_EQ(watches[0].results.size() + watches[1].results.size(), 1u);
+}
+
+TEST_P(Life, AHandlerMayCancelAnotherOperationOnItsDescriptor) {
+  const EventFd bell = EventFd::create();
+  Recorder once;
+  Recorder watch;
+  Token token{};
+  watch.then = [&](const Completion&) { reactor_->cancel(token); };
+  bell.signal();
+  token = reactor_->watch_pidfd(bell.fd(), once.handler());
+  reactor_->watch_readable(bell.fd(), watch.handler());
+  run_until([&] { return once.lasts == 1 && !watch.results.empty(); });
+  EXPECT_TRUE(once.last() == -ECANCELED || once.last() == POLLIN) << once.last();
+  run_what_is_there();
+  EXPECT_EQ(once.results.size(), 1u);
+  EXPECT_EQ(reactor_->pending(), 1u);
+}
+
 TEST_P(Life, AHandlerMayForgetItself) {
   const EventFd bell = EventFd::create();
   Recorder watch;
@@ -589,7 +637,7 @@ TEST_P(Life, ForksUnderLoadDisturbNobody) {
   std::atomic<Churn*> shared{nullptr};
   sockaddr_in address;
   std::thread thread([&] {
-    reactor_ = make_reactor(GetParam()).reactor;
+    reactor_ = make(GetParam()).reactor;
     Churn churn{reactor_.get()};
     const int listener = tcp_listener(address);
     reactor_->accept(listener, Handler::to<&Churn::on_accept>(&churn));
