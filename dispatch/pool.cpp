@@ -54,16 +54,16 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   task.kind = spec.kind;
   task.bytes = spec.length;
   task.arg_block = spec.block;
-  task.constant = spec.constant;
+  task.set_constant(spec.constant);
   task.retries = spec.retries;
   task.area_arg = spec.in_area;
   task.spread = spec.spread;
   if (spec.constant != kNoConstant) {
     constants_.retain(spec.constant);
   }
-  task.queue = spec.queue;
+  task.set_queue(spec.queue);
   if (!config_.dispatcher && spec.kind != TaskKind::kEverywhere) {
-    task.queue = pick_round_robin();
+    task.set_queue(pick_round_robin());
   }
   if (config_.seeded && spec.kind != TaskKind::kEverywhere) {
     task.has_stream = true;
@@ -89,9 +89,9 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   ++unfinished_;
   *must_wake = false;
   // FIFO: a free slot is not for us while others wait in the spill.
-  if (fifo(task.queue).head == kNoTask && place(index)) {
+  if (fifo(task.queue()).head == kNoTask && place(index)) {
     *must_wake = true;
-    *wake_queue = task.queue;
+    *wake_queue = task.queue();
   } else {
     if (!spec.in_area) {
       task.heap = copy_bytes(spec.bytes, spec.length);
@@ -111,13 +111,13 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
 
 void Pool::append(std::uint32_t index) {
   Task& task = table_[index];
-  Fifo& list = fifo(task.queue);
+  Fifo& list = fifo(task.queue());
   task.next = kNoTask;
   task.in_fifo = true;
   if (list.head == kNoTask) {
     list.head = index;
-    if (task.queue != kReadyQueue) {
-      waiting_mailboxes_.push_back(task.queue);
+    if (task.queue() != kReadyQueue) {
+      waiting_mailboxes_.push_back(task.queue());
     }
   } else {
     table_[list.tail].next = index;
@@ -142,8 +142,8 @@ bool Pool::place(std::uint32_t index) {
   } else {
     content.inline_arg = task.heap;
   }
-  if (task.constant != kNoConstant) {
-    const Constant& constant = constants_[task.constant];
+  if (task.constant() != kNoConstant) {
+    const Constant& constant = constants_[task.constant()];
     content.const_offset = constant.offset;
     content.const_bytes = constant.bytes;
     content.const_key = constant.key;
@@ -156,7 +156,7 @@ bool Pool::place(std::uint32_t index) {
     content.stream = streams_.at(index).data();
   }
   std::uint32_t generation = 0;
-  if (!queue_.publish(slot, content, task.queue, &generation)) {
+  if (!queue_.publish(slot, content, task.queue(), &generation)) {
     queue_.return_unused(slot);
     return false;
   }
@@ -165,10 +165,10 @@ bool Pool::place(std::uint32_t index) {
   }
   SlotUse& use = slots_[slot];
   SETSUNA_ASSERT(!use.used);
-  use = SlotUse{index,          task.constant, task.area_arg ? task.offset : 0,
-                task.bytes,     task.queue,    generation,
-                task.arg_block, task.retries,  true,
-                task.area_arg,  false,         task.kind};
+  use = SlotUse{index,          task.constant(), task.area_arg ? task.offset : 0,
+                task.bytes,     task.queue(),    generation,
+                task.arg_block, task.retries,    true,
+                task.area_arg,  false,           task.kind};
   if (task.where == Task::Where::kHeap) {
     std::free(task.heap);
   }
@@ -186,10 +186,9 @@ bool Pool::place(std::uint32_t index) {
 
 // --- Spill -------------------------------------------------------------------------------------------------
 
-void Pool::pop_front(Fifo& list) {
-  Task& task = table_[list.head];
-  task.in_fifo = false;
-  list.head = task.next;
+// The head leaves; `next` is what it was linked to (its link and its slot share memory).
+void Pool::pop_front(Fifo& list, std::uint32_t next) {
+  list.head = next;
   if (list.head == kNoTask) {
     list.tail = kNoTask;
   }
@@ -201,15 +200,18 @@ void Pool::refill_queue(Fifo& list) {
     const std::uint32_t index = list.head;
     Task& task = table_[index];
     if (task.state == TaskState::kSpilled) {
-      const std::uint32_t queue = task.queue;
+      const std::uint32_t queue = task.queue();
+      const std::uint32_t next = task.next;
       if (!place(index)) {
         return;
       }
-      pop_front(list);
+      task.in_fifo = false;
+      pop_front(list, next);
       queue_.wake_for(queue);
       continue;
     }
-    pop_front(list);  // a tombstone: cancelled while it waited
+    task.in_fifo = false;
+    pop_front(list, task.next);  // a tombstone: cancelled while it waited
     if (task.dropped) {
       table_.remove(index);
     }
@@ -285,7 +287,6 @@ void Pool::on_done(std::uint32_t slot, const SlotResult& result) {
 void Pool::resolved_now(Task& task, std::uint32_t index) {
   SETSUNA_ASSERT(task.state != TaskState::kResolved && unfinished_ > 0);
   task.state = TaskState::kResolved;
-  task.slot = kNoSlot;
   --unfinished_;
   ++resolved_count_;
   if (task.has_timer) {
@@ -324,8 +325,8 @@ void Pool::free_arguments(Task& task) {
   }
   task.where = Task::Where::kNone;
   task.heap = nullptr;
-  if (task.constant != kNoConstant) {
-    release_constant(task.constant);
+  if (task.constant() != kNoConstant) {
+    release_constant(task.constant());
   }
   used_bytes_ -= task.bytes;
   task.bytes = 0;
@@ -617,7 +618,7 @@ bool Pool::on_orphan(std::uint32_t slot, runtime::SlotState state) {
       use.queue = queue;
       use.generation = generation;
       task.slot_generation = generation;
-      task.queue = queue;
+      task.set_queue(queue);
       --task.retries;
       return true;
     }
@@ -669,8 +670,9 @@ void Pool::fail_queue_of(std::uint32_t index, const DeathNote& note) {
   Fifo& list = fifo(index);
   while (list.head != kNoTask) {
     const std::uint32_t waiting = list.head;
-    pop_front(list);
     Task& task = table_[waiting];
+    task.in_fifo = false;
+    pop_front(list, task.next);
     if (task.state != TaskState::kSpilled) {
       if (task.dropped) {
         table_.remove(waiting);
@@ -679,7 +681,7 @@ void Pool::fail_queue_of(std::uint32_t index, const DeathNote& note) {
     }
     if (task.retries > 0 && task.kind != TaskKind::kEverywhere) {
       --task.retries;
-      task.queue = pick_round_robin();
+      task.set_queue(pick_round_robin());
       append(waiting);
       continue;
     }
@@ -777,7 +779,8 @@ void Pool::reset() {
   for (Fifo& list : fifos_) {
     while (list.head != kNoTask) {
       const std::uint32_t index = list.head;
-      pop_front(list);
+      table_[index].in_fifo = false;
+      pop_front(list, table_[index].next);
       if (table_[index].dropped) {
         table_.remove(index);
       }

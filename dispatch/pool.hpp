@@ -182,7 +182,7 @@ class Pool final : private HarvestSink, private ReapSink {
   bool place(std::uint32_t index);
   void refill();
   void refill_queue(Fifo& fifo);
-  void pop_front(Fifo& fifo);
+  void pop_front(Fifo& fifo, std::uint32_t next);
   void resolve_error(std::uint32_t index, ErrorCode code);
   void resolve_death(std::uint32_t index, const DeathNote& note);
   void resolved_now(Task& task, std::uint32_t index);

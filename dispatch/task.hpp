@@ -27,29 +27,31 @@ struct DeathNote {
 
 inline constexpr std::uint32_t kNoTask = 0xFFFFFFFF;
 inline constexpr std::uint32_t kNoConstant = 0xFFFFFFFF;
-inline constexpr std::size_t kSmallBytes = 24;
+inline constexpr std::size_t kSmallBytes = 16;
 
 struct Task {
-  // Argument bytes until placed (heap) or until resolved (data area); then the result.
+  enum class Where : std::uint8_t { kNone, kSmall, kHeap, kArea };
+
+  // Argument bytes until placed, then the result (or how the daemon died).
   union {
     std::uint8_t* heap;
-    std::uint64_t offset;
+    std::uint64_t offset;  // in the data area
     std::uint8_t small[kSmallBytes];
     DeathNote death;
   };
   std::uint64_t bytes = 0;
-  std::uint32_t slot = runtime::kNoSlot;
+  union {
+    std::uint32_t next = kNoTask;  // while in a FIFO, or in the table's free list
+    std::uint32_t slot;            // while placed
+  };
   std::uint32_t slot_generation = 0;
-  std::uint32_t next = kNoTask;                // in a FIFO, or in the table's free list
-  std::uint32_t queue = runtime::kReadyQueue;  // the daemon that it was given to, with dispatcher = FALSE
-  std::uint32_t constant = kNoConstant;
   std::uint16_t arg_block = runtime::kNoBlockId;
   TaskState state = TaskState::kVacant;
   ErrorCode error = ErrorCode::kNone;
   std::uint8_t retries = 0;
   runtime::TaskKind kind = runtime::TaskKind::kEval;
   runtime::ResultStatus status = runtime::ResultStatus::kValue;
-  enum class Where : std::uint8_t { kNone, kSmall, kHeap, kArea } where = Where::kNone;
+  Where where = Where::kNone;
   bool has_stream : 1;
   bool in_fifo : 1;  // still linked in a spill, even if resolved
   bool dropped : 1;  // no handle is left
@@ -67,7 +69,21 @@ struct Task {
         notify(false),
         spread(false),
         area_arg(false) {}
+
+  // The daemon that it was given to (dispatcher = FALSE, everywhere()), or runtime::kReadyQueue.
+  std::uint32_t queue() const { return widen(queue_, runtime::kReadyQueue); }
+  void set_queue(std::uint32_t queue) { queue_ = static_cast<std::uint16_t>(queue); }
+  // Its shared constant, or kNoConstant.
+  std::uint32_t constant() const { return widen(constant_, kNoConstant); }
+  void set_constant(std::uint32_t constant) { constant_ = static_cast<std::uint16_t>(constant); }
+
+ private:
+  static constexpr std::uint16_t kNone = 0xFFFF;
+  static std::uint32_t widen(std::uint16_t narrow, std::uint32_t none) { return narrow == kNone ? none : narrow; }
+
+  std::uint16_t queue_ = kNone;
+  std::uint16_t constant_ = kNone;
 };
-static_assert(sizeof(Task) <= 72);
+static_assert(sizeof(Task) == 48);
 
 }  // namespace setsuna::dispatch

@@ -108,14 +108,14 @@ struct DaemonRecord {
   alignas(64) std::array<Atom<std::uint64_t>, kMailboxCells> mailbox;
 };
 
-enum class TaskKind : std::uint16_t {
+enum class TaskKind : std::uint8_t {
   kEval = 1,        // arguments: expression, bindings
   kMapElement = 2,  // arguments: one element; function and constants in the shared constant
   kEverywhere = 3,  // like kEval, state persists
   kReplay = 4,      // a sequence of kEverywhere payloads for a daemon that starts late
 };
 
-enum class ResultStatus : std::uint32_t { kValue = 0, kError = 1, kInterrupted = 2, kCancelled = 3, kDamaged = 4 };
+enum class ResultStatus : std::uint8_t { kValue = 0, kError = 1, kInterrupted = 2, kCancelled = 3, kDamaged = 4 };
 
 inline constexpr std::uint32_t kTaskHasStream = 1;  // rng[] holds a L'Ecuyer-CMRG state for this task
 inline constexpr std::uint32_t kTaskSpread = 2;     // the map element is a list: its items are the arguments (a row)
@@ -133,7 +133,7 @@ struct alignas(64) TaskSlot {
   std::uint16_t arg_block;     // hold bit of the argument block, or kNoBlockId: do not make views
   std::uint16_t const_block;
   TaskKind kind;
-  std::uint16_t pad;
+  std::uint8_t pad[3];
   std::uint32_t flags;
   std::int32_t rng[6];
   // Written by the owner before DONE.
