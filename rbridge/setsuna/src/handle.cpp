@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::uintptr_t kCollectedAddress = ~std::uintptr_t{0};
 constexpr std::uint64_t kFlood = 1024;  // unfinished tasks from which on handles share finalizers
-constexpr int kChunk = 16;
+constexpr int kChunk = 32;
 
 struct Chunk {
   int used;
