@@ -19,8 +19,8 @@ enum class RingKind : std::uint8_t { kDeferred, kSingleIssuer, kCooperative, kPl
 // that uses it (the ring belongs to its first submitter).
 class UringReactor final : public ReactorCore {
  public:
-  // Sets up the ring with as much as the kernel offers (`best` at most) and tries it out: null when what is needed is missing (Linux before
-  // 6.0) or refused; `why` says so. On success `why` names what is in use.
+  // Sets up the ring with as much as the kernel offers (`best` at most) and tries it out. Null when what is needed is
+  // missing (Linux before 6.0) or refused; `why` says so. On success `why` names what is in use.
   static std::unique_ptr<UringReactor> create(std::string& why, RingKind best = RingKind::kDeferred);
 
   explicit UringReactor(runtime::UniqueFd wake);
