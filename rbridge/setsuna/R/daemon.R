@@ -10,10 +10,17 @@
   )
   .Call(C_daemon_attach, c(link$segment, link$host_page, link$refill, link$index, link$epoch), as.double(numbers),
         .daemon_stream(options$stream, link$index, link$epoch))
-  .Call(C_daemon_start, .restore_scope)
+  if (!is.null(options$serial)) .Call(C_daemon_hooks, options$serial)
+  .Call(C_daemon_start, .restore_scope(options$forked %||% TRUE))
   if (!is.null(started)) started()
   calls <- NULL
   remember <- function(e) calls <<- sys.calls()
+  # How many calls there are around a task.
+  depth <- tryCatch(
+    withCallingHandlers(.depth(), error = remember),
+    error = identity,
+    interrupt = identity
+  )
   repeat {
     outcome <- tryCatch(
       withCallingHandlers(.Call(C_daemon_loop), error = remember),
@@ -21,7 +28,7 @@
       interrupt = identity
     )
     if (is.integer(outcome)) break
-    .finish_task(outcome, calls)
+    .finish_task(outcome, calls, depth)
     calls <- NULL
   }
   .Call(C_daemon_leave, outcome)
@@ -39,10 +46,10 @@
 }
 
 # The result of the task that has just failed. Making it may fail too (no memory, a broken condition): then a plain one.
-.finish_task <- function(condition, calls) {
+.finish_task <- function(condition, calls, depth) {
   interrupted <- inherits(condition, "interrupt")
   value <- if (interrupted) .mirai_interrupt() else tryCatch(
-    .mirai_error(condition, calls),
+    .mirai_error(condition, .user_calls(calls, depth)),
     error = function(e) .mirai_error(simpleError("an error whose description failed as well")),
     interrupt = function(e) .mirai_interrupt()
   )
@@ -57,27 +64,27 @@
     error = function(e) quit("no", 70L, runLast = FALSE), interrupt = function(e) NULL)
 }
 
-# Undoes what a task left behind (task_scope.cpp says what has changed): `globals` and `options` as named lists of what
-# should be there, `search` the attached environments, `directory`. NULL: unchanged.
-.restore_scope <- function(globals, options, search, directory) {
-  if (!is.null(search)) .restore_search(search)
-  if (!is.null(globals)) .restore_globals(globals)
-  if (!is.null(options)) .restore_options(options)
-  if (!is.null(directory)) tryCatch(setwd(directory), error = function(e) NULL)
-  NULL
+# The function that undoes what a task left behind (task_scope.cpp says what has changed): `globals` and `options` as named
+# lists of what should be there, `search` the attached environments, `directory`. NULL: unchanged.
+.restore_scope <- function(forked) {
+  function(globals, options, search, directory) suspendInterrupts(tryCatch({
+    if (!is.null(search)) .restore_search(search)
+    if (!is.null(globals)) .restore_globals(globals)
+    if (!is.null(options)) .restore_options(options)
+    if (!is.null(directory)) tryCatch(setwd(directory), error = function(e) NULL)
+    NULL
+  }, error = function(e) {
+    # What cannot be undone (a locked global environment) must not be met by the next task: a fresh process takes over.
+    if (forked) quit("no", 71L, runLast = FALSE)
+    warning("what the last task left behind cannot be undone: ", conditionMessage(e), call. = FALSE)
+  }))
 }
 
+# Removed first: a task may have locked a variable or made it an active one.
 .restore_globals <- function(values) {
   env <- globalenv()
-  extra <- setdiff(ls(env, all.names = TRUE, sorted = FALSE), c(names(values), ".Random.seed"))
-  for (name in intersect(extra, names(which(unlist(eapply(env, function(v) TRUE, all.names = TRUE)))))) {
-    if (bindingIsLocked(name, env)) unlockBinding(name, env)
-  }
-  rm(list = extra, envir = env)
-  for (name in names(values)) {
-    if (exists(name, env, inherits = FALSE) && bindingIsLocked(name, env)) unlockBinding(name, env)
-    assign(name, values[[name]], envir = env)
-  }
+  rm(list = setdiff(ls(env, all.names = TRUE, sorted = FALSE), ".Random.seed"), envir = env)
+  list2env(values, env)
 }
 
 .restore_options <- function(values) {
@@ -88,11 +95,24 @@
   for (name in changed) tryCatch(base::options(values[name]), error = function(e) NULL)
 }
 
+# `wanted`: the environments between the global one and base, in their order.
 .restore_search <- function(wanted) {
-  position <- 2L
-  while (position < length(search())) {
-    env <- as.environment(position)
-    if (any(vapply(wanted, identical, NA, env))) position <- position + 1L
-    else detach(pos = position, character.only = TRUE)
+  is_wanted <- function(env) any(vapply(wanted, identical, NA, env))
+  for (position in rev(seq_len(length(search()) - 1L))[-1L]) {
+    if (position > 1L && !is_wanted(as.environment(position))) detach(pos = position, character.only = TRUE)
   }
+  for (i in seq_along(wanted)) {
+    env <- wanted[[i]]
+    there <- Position(function(position) identical(as.environment(position), env), seq_along(search()))
+    if (identical(there, i + 1L)) next
+    if (!is.na(there)) detach(pos = there, character.only = TRUE)
+    .attach_again(env, i + 1L)
+  }
+}
+
+.attach_again <- function(env, position) {
+  name <- attr(env, "name", exact = TRUE)
+  again <- attach(env, pos = position, name = if (is.null(name)) "" else name, warn.conflicts = FALSE)
+  kept <- attributes(env)
+  for (what in names(kept)) attr(again, what) <- kept[[what]]
 }

@@ -1,95 +1,227 @@
+#' Set daemons
+#'
+#' Daemons are background processes that evaluate mirai, one at a time each, until they are reset. `daemons(n)` starts `n` of
+#' them on this machine; they are online when it returns. `daemons(0)` resets: the daemons end, unfinished mirai resolve to an
+#' `errorValue` of 7, and later ones get a process of their own each, as before. Calling `daemons()` again replaces what was
+#' set. Daemons end with this session, whatever way it ends.
+#'
+#' @section What a daemon inherits:
+#' A daemon has the environment variables, working directory, library paths, locale, time zone and CPU affinity that this
+#' session has at the call of `daemons()`; the environment's startup files apply as for `Rscript`. Its random numbers come
+#' from a stream of its own (see below). It does not have this session's variables, options or packages: send what a task
+#' needs with it, or set it up with [everywhere()].
+#'
+#' @section How tasks are distributed:
+#' With `dispatcher = TRUE` there is one queue, first in, first out, and a task goes to the first daemon that is free. With
+#' `dispatcher = FALSE` a task is given to a daemon at once, to each in turn, and waits there behind what that daemon has to
+#' do: for tasks of similar length. (There is no dispatcher process in either case: daemons take tasks from memory that they
+#' share with this session.)
+#'
+#' @section Compute profiles:
+#' Any number of sets of daemons can exist side by side, each under a name given as `.compute`; the default has the name
+#' 'default'. Tasks go to the profile named in `.compute` of [mirai()], or see [with_daemons()].
+#'
+#' The value has a method for `with()`: `with(daemons(4), { ... })` evaluates the expression with these daemons and resets
+#' them afterwards.
+#'
+#' @section Random numbers:
+#' Each daemon has a stream of L'Ecuyer's generator, so that no two daemons draw the same numbers. With a `seed` each *task*
+#' has a stream instead, in the order of submission, which makes results the same for any number of daemons: the streams are
+#' those that [parallel::nextRNGStream()] gives, started from `set.seed(seed, "L'Ecuyer-CMRG")`. The generator of this session
+#' is not touched.
+#'
+#' @param n number of daemons. 0 resets; `NULL` resets and also ends daemons that would otherwise persist
+#'   (`autoexit = FALSE`). If it is missing and nothing else is given, the value is that of [status()].
+#' @param url where to listen for daemons, text such as `"abstract://name"` or [local_url()]: nothing is started, and
+#'   processes that call [daemon()] or are started by [launch_local()] join.
+#' @param remote a launch configuration for daemons on other machines.
+#' @param dispatcher `TRUE`: one queue for all daemons; `FALSE`: tasks are given to daemons in turn. See below.
+#' @param ... arguments of [daemon()] for each of the daemons: `autoexit`, `cleanup`, `output`, `idletime`, `walltime`,
+#'   `maxtasks`.
+#' @param sync `TRUE`: no daemons at all; tasks are evaluated in this session when they are submitted, for debugging. `n` is not
+#'   needed then.
+#' @param seed an integer: a reproducible stream of random numbers for each task. See below.
+#' @param memory megabytes that the arguments of unfinished tasks may take. Where they are full, [mirai()] waits (and can be
+#'   interrupted), and [try_mirai()] gives `NULL`. Default: half of the memory that this process can have.
+#' @param serial a value of [serial_config()]: how objects that are handles to something outside of R travel.
+#' @param tls,pass for secure connections to other machines.
+#' @param .compute name of the compute profile; `NULL` for the one in force, usually 'default'.
+#' @param spin microseconds for which a process that waits looks for an answer before it sleeps: shortens round trips, costs CPU
+#'   time.
+#' @param respawn `TRUE`: a daemon that dies is replaced. (Not one that ends by itself, because of `maxtasks`, say.)
+#' @param preload names of packages that are loaded once, before daemons are forked, instead of in each.
+#' @param auth,config,trace for daemons on other machines.
+#' @return The number of daemons set, or the URL when listening without dispatcher: an object of class `miraiDaemons` that
+#'   prints as that. A reset gives 0.
+#' @seealso [status()], [everywhere()], [launch_local()], [daemon()].
+#' @examples
+#' daemons(2)
+#' mirai(Sys.getpid())[] == Sys.getpid()
+#' status()
+#' daemons(0)
+#'
+#' # results that do not depend on the number of daemons
+#' with(daemons(2, seed = 42), mirai_map(1:2, function(i) runif(1))[.flat])
+#' with(daemons(1, seed = 42), mirai_map(1:2, function(i) runif(1))[.flat])
+#'
+#' # a second set, with a limit on each of its daemons
+#' daemons(1, idletime = 60000, .compute = "other")
+#' mirai("from the other", .compute = "other")[]
+#' daemons(0, .compute = "other")
+#'
+#' # in this process, to debug
+#' with(daemons(sync = TRUE), mirai(Sys.getpid())[] == Sys.getpid())
+#' @export
 daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync = FALSE, seed = NULL, memory = NULL,
                     serial = NULL, tls = NULL, pass = NULL, .compute = NULL, spin = 0, respawn = TRUE, preload = NULL,
                     auth = TRUE, config = NULL, trace = NULL) {
   name <- .profile_name(.compute)
-  if (nzchar(Sys.getenv("SETSUNA_CHILD")))
-    stop("daemons() was called while a daemon's own R starts (in .Rprofile?): guard it with ",
-         "if (!nzchar(Sys.getenv(\"SETSUNA_CHILD\")))")
-  if (!is.null(url) || !is.null(remote) || !is.null(tls) || !is.null(config) || !is.null(trace))
-    .not_yet(c(url = !is.null(url), remote = !is.null(remote), tls = !is.null(tls), config = !is.null(config),
-               trace = !is.null(trace)))
-  if (missing(n)) stop("'n' is missing: give the number of daemons, or 0 to reset")
-  if (is.null(n)) return(.reset(name, TRUE))
-  n <- .count(n, "n")
-  if (sync) {
-    .reset(name, FALSE)
-    .Call(C_profile_set_sync, name, TRUE)
-    return(.daemons_value(1L, name))
+  .refuse_in_startup()
+  sync <- .flag(sync, "sync")
+  if (missing(n) && is.null(url) && !sync) {
+    if (nargs() > !is.null(.compute)) .abort("'n' is missing: give the number of daemons, or 0 to reset")
+    return(status(name))
   }
-  if (n == 0L) return(.reset(name, FALSE))
-  if (n > 1024L) stop("'n' is ", n, ": at most 1024 daemons can share one machine's memory")
-  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload)
-  .state$dispatcher[[name]] <- options$dispatcher
-  .Call(C_profile_set_sync, name, FALSE)
-  id <- .Call(C_profile_open, options, n)
-  .state$urls[[as.character(id)]] <- options$url
-  .await_online(id, n, name, options)
+  if (!missing(n) && is.null(n)) return(.reset(name))
+  if (!missing(n)) n <- .count(n, "n")
+  if (!missing(n) && n == 0L && is.null(url)) return(.reset(name))
+  .refuse_network(list(remote = remote, tls = tls, pass = pass, config = config, trace = trace))
+  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload,
+                              url = if (is.null(url)) .new_url() else .local_listener(url, missing(n)))
+  if (sync) return(.set_sync(name, options))
+  if (is.null(url)) .set_local(name, n, options) else .set_listener(name, options)
+}
+
+.refuse_in_startup <- function() {
+  if (nzchar(Sys.getenv("SETSUNA_CHILD")))
+    .abort("daemons() was called while a daemon's own R starts (in .Rprofile?): guard it with ",
+           "if (!nzchar(Sys.getenv(\"SETSUNA_CHILD\")))")
+}
+
+.refuse_network <- function(given) {
+  given <- Filter(Negate(is.null), given)
+  if (length(given))
+    .abort("'", names(given)[1L], "' is for daemons on other machines, which this version does not have yet")
+}
+
+.local_listener <- function(url, shared) {
+  if (!is.character(url) || anyNA(url) || !length(url)) .abort("'url' must be text, not ", .describe(url))
+  if (length(url) > 1L || !shared || !grepl("^(abstract|ipc)://.", url))
+    .abort("'url' must be one local URL (abstract:// or ipc://) without 'n': others are for daemons on other machines, ",
+           "which this version does not have yet")
+  url
+}
+
+.set_local <- function(name, n, options) {
+  if (n > 1024L) .abort("'n' is ", n, ": at most 1024 daemons can share one machine's memory")
+  id <- .open_profile(name, options, n)
+  problem <- .Call(C_profile_wait_online, id, n)
+  if (!is.null(problem)) {
+    .reset(name)
+    .abort("the daemons did not start: ", if (nzchar(problem)) problem else "their processes ended at once")
+  }
   .daemons_value(n, name)
 }
 
-.await_online <- function(id, n, name, options) {
-  problem <- .Call(C_profile_wait_online, id, n)
-  if (is.null(problem)) return()
-  .Call(C_profile_close, name, TRUE)
-  stop("the daemons did not start: ", if (nzchar(problem)) problem else "their processes ended at once", call. = FALSE)
+.set_listener <- function(name, options) {
+  .open_profile(name, options, 0L)
+  .daemons_value(if (options$dispatcher) 1L else options$url, name)
 }
 
-.daemons_value <- function(n, name) n
-
-.not_yet <- function(given) {
-  stop("daemons(): '", names(which(given))[1L], "' is for daemons on other machines, which this version does not have yet",
-       call. = FALSE)
+.open_profile <- function(name, options, n) {
+  .Call(C_profile_set_sync, name, FALSE)
+  id <- .Call(C_profile_open, options, n)
+  .profiles[[name]] <- list(id = id, n = n, dispatcher = options$dispatcher, url = options$url, urls = character(),
+                            stream = options$stream, seeded = options$seeded, serial = options$serial)
+  id
 }
 
-.reset <- function(name, all) {
-  sync <- .Call(C_profile_is_sync, name)
-  if (sync) .Call(C_profile_set_sync, name, FALSE)
+.reset <- function(name) {
+  if (.Call(C_profile_is_sync, name)) .Call(C_profile_set_sync, name, FALSE)
   .Call(C_profile_close, name, TRUE)
+  if (!is.null(.profiles[[name]])) rm(list = name, envir = .profiles)
   0L
 }
 
-.profile_name <- function(.compute) {
-  if (is.null(.compute)) return(.Call(C_default_profile))
-  if (!is.character(.compute) || length(.compute) != 1L || is.na(.compute) || !nzchar(.compute))
-    stop("'.compute' must be one non-empty string (the name of a compute profile) or NULL", call. = sys.call(-1L))
-  .compute
+# What R knows of each profile that is set, by name. The task queue and the processes are the native code's.
+.profiles <- new.env(parent = emptyenv())
+
+# NULL if no daemons are set.
+.profile <- function(name) {
+  record <- .profiles[[name]]
+  if (is.null(record) || !is.null(record$sync)) return(record)
+  if (identical(.Call(C_profile_id, name), record$id)) record
 }
 
-.count <- function(n, what) {
-  if (!is.numeric(n) || length(n) != 1L || is.na(n))
-    stop("'", what, "' must be one whole number, not ", .describe(n), call. = FALSE)
-  if (n < 0 || n != trunc(n)) stop("'", what, "' is ", n, ": it must be a whole number of at least 0", call. = FALSE)
-  as.integer(n)
+.set_profile <- function(name) {
+  record <- .profile(name)
+  if (is.null(record)) .abort(.unset_text(name))
+  record
 }
 
-.describe <- function(x) {
-  if (length(x) == 1L && is.atomic(x)) paste0(typeof(x), " ", format(x)) else paste0(typeof(x), " of length ", length(x))
+.unset_text <- function(name) {
+  if (name == "default") "No daemons set. Use e.g. setsuna::daemons(6) to set 6 local daemons."
+  else paste0("No daemons set for the '", name, "' compute profile. Use e.g. setsuna::daemons(6, .compute = \"", name,
+              "\") to set 6 local daemons.")
 }
+
+.daemons_value <- function(value, name) structure(value, class = "miraiDaemons", compute = name)
+
+#' @export
+print.miraiDaemons <- function(x, ...) {
+  print(.plain(x), ...)
+  invisible(x)
+}
+
+.plain <- function(x) {
+  attributes(x) <- NULL
+  x
+}
+
+#' @export
+format.miraiDaemons <- function(x, ...) format(.plain(x), ...)
+
+#' @exportS3Method all.equal miraiDaemons
+all.equal.miraiDaemons <- function(target, current, ...) all.equal(.plain(target), current, ...)
+
+#' @exportS3Method waldo::compare_proxy
+compare_proxy.miraiDaemons <- function(x, path = "x") list(object = .plain(x), path = path)
+
+#' @rawNamespace S3method(utils::str, miraiDaemons)
+str.miraiDaemons <- function(object, ...) utils::str(.plain(object), ...)
+
+#' @export
+with.miraiDaemons <- function(data, expr, ...) {
+  name <- attr(data, "compute", exact = TRUE)
+  before <- .Call(C_set_default_profile, name)
+  on.exit({
+    .Call(C_set_default_profile, before)
+    .reset(name)
+  })
+  expr
+}
+
+# ---- options of a profile ----
 
 .daemon_defaults <- list(autoexit = TRUE, cleanup = TRUE, output = FALSE, idletime = Inf, walltime = Inf, maxtasks = Inf)
 
 # `...` of daemons() and launch_local(): the arguments of daemon() that make sense for a local process.
 .daemon_options <- function(given) {
+  if (length(given) && (is.null(names(given)) || !all(nzchar(names(given)))))
+    .abort("all ... arguments must be named: they are arguments of daemon()")
   unknown <- setdiff(names(given), names(.daemon_defaults))
-  if (length(given) && (is.null(names(given)) || any(!nzchar(names(given)))))
-    stop("all ... arguments must be named (they go to daemon())", call. = FALSE)
   if (length(unknown))
-    stop("daemon() has no argument '", unknown[1L], "' for local daemons: there are ",
-         paste(names(.daemon_defaults), collapse = ", "), call. = FALSE)
+    .abort("there is no argument '", unknown[1L], "': daemon() has, for local daemons, ", toString(names(.daemon_defaults)))
   options <- .daemon_defaults
   options[names(given)] <- given
   for (name in c("idletime", "walltime", "maxtasks")) {
     value <- options[[name]]
-    if (!is.numeric(value) || length(value) != 1L || is.na(value) || value < 0)
-      stop("'", name, "' must be one number, not negative, or Inf, not ", .describe(value), call. = FALSE)
+    if (!.is_number(value) || value < 0) .abort("'", name, "' must be one number of at least 0, or Inf, not ", .describe(value))
   }
-  for (name in c("cleanup", "output")) {
-    value <- options[[name]]
-    if (!is.logical(value) || length(value) != 1L || is.na(value))
-      stop("'", name, "' must be TRUE or FALSE, not ", .describe(value), call. = FALSE)
-  }
-  if (length(options$autoexit) != 1L || !(is.logical(options$autoexit) || is.numeric(options$autoexit)))
-    stop("'autoexit' must be TRUE, NA, FALSE or a signal number", call. = FALSE)
+  for (name in c("cleanup", "output")) options[[name]] <- .flag(options[[name]], name)
+  exit <- options$autoexit
+  if (length(exit) != 1L || !(is.logical(exit) || (.is_number(exit) && exit >= 1 && exit <= 64)))
+    .abort("'autoexit' must be TRUE, NA, FALSE or a signal number, not ", .describe(exit))
   options
 }
 
@@ -99,24 +231,19 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (isTRUE(autoexit)) 0L else -1L
 }
 
-.flag <- function(x, what) {
-  if (!is.logical(x) || length(x) != 1L || is.na(x)) stop("'", what, "' must be TRUE or FALSE, not ", .describe(x), call. = FALSE)
-  x
-}
-
 .profile_options <- function(name, dispatcher, daemon, seed, memory, serial, spin, respawn, preload, ephemeral = FALSE,
                              url = .new_url()) {
   daemon <- .daemon_options(daemon)
   if (!is.null(seed)) seed <- .seed(seed)
-  if (!is.null(memory) && (!is.numeric(memory) || length(memory) != 1L || is.na(memory) || memory <= 0))
-    stop("'memory' must be one positive number of MB, or NULL, not ", .describe(memory), call. = FALSE)
-  if (!is.numeric(spin) || length(spin) != 1L || is.na(spin) || spin < 0 || spin > 1e6)
-    stop("'spin' must be one number of microseconds between 0 and 1e6, not ", .describe(spin), call. = FALSE)
-  if (!is.null(preload) && !is.character(preload))
-    stop("'preload' must be the names of packages, not ", .describe(preload), call. = FALSE)
+  if (!is.null(memory) && !(.is_number(memory) && memory > 0))
+    .abort("'memory' must be one positive number of MB, or NULL, not ", .describe(memory))
+  if (!.is_number(spin) || spin < 0 || spin > 1e6)
+    .abort("'spin' must be one number of microseconds from 0 to 1e6, not ", .describe(spin))
+  if (!is.null(preload) && (!is.character(preload) || anyNA(preload)))
+    .abort("'preload' must be names of packages, or NULL, not ", .describe(preload))
   base <- if (is.null(seed)) .random_stream() else .Call(C_seed_stream, seed)
   daemon$stream <- base
-  program <- .daemon_program()
+  daemon$serial <- .serial_resolve(serial)
   list(
     name = name,
     dispatcher = .flag(dispatcher, "dispatcher"),
@@ -127,44 +254,42 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
     stream = base,
     memory = memory,
     spin = spin,
+    serial = daemon$serial,
     output = daemon$output,
     autoexit = .autoexit_code(daemon$autoexit),
     config = .host_config(daemon),
     zygote_key = paste(.key_text(preload), collapse = "\n"),
-    program = program,
+    program = .daemon_program(),
     library = dirname(getNamespaceInfo("setsuna", "path")),
     preload = preload
   )
 }
 
-.key_text <- function(preload) {
-  key <- .zygote_key(preload)
-  deparse(key, width.cutoff = 500L)
-}
+.key_text <- function(preload) deparse(.zygote_key(preload), width.cutoff = 500L)
 
 .seed <- function(seed) {
-  if (!is.numeric(seed) || length(seed) != 1L || is.na(seed) || seed != trunc(seed) || abs(seed) > .Machine$integer.max)
-    stop("'seed' must be one integer or NULL, not ", .describe(seed), call. = FALSE)
+  if (!.is_number(seed) || seed != trunc(seed) || abs(seed) > .Machine$integer.max)
+    .abort("'seed' must be one integer or NULL, not ", .describe(seed))
   as.integer(seed)
 }
 
 # A stream that nobody chose: from the system's randomness, so that the session's own generator is not touched.
-.random_stream <- function() {
+.random_stream <- function() .Call(C_seed_stream, .system_random("integer", 1L))
+
+.system_random <- function(what, n) {
   con <- file("/dev/urandom", "rb", raw = TRUE)
   on.exit(close(con))
-  .Call(C_seed_stream, readBin(con, "integer", 1L) %||% Sys.getpid())
+  readBin(con, what, n)
 }
 
 # Called by mirai() where no daemons are set: the pool of fresh processes, with the session's present configuration.
 .open_ephemeral <- function() {
   options <- .profile_options("default", TRUE, list(maxtasks = 1L), NULL, NULL, NULL, 0, TRUE, NULL, TRUE)
   id <- .Call(C_ephemeral_id)
-  fresh <- list(options$config, options$zygote_key)
-  state <- .state
   # The stream differs each time; what decides is the rest.
-  shared <- list(.config_identity(options$config), options$zygote_key)
-  if (!is.null(id) && identical(shared, state$ephemeral)) return(id)
-  state$ephemeral <- shared
+  identity <- list(.config_identity(options$config), options$zygote_key)
+  if (!is.null(id) && identical(identity, .ephemeral$identity)) return(id)
+  .ephemeral$identity <- identity
   .Call(C_profile_open, options, 0L)
 }
 
@@ -174,69 +299,4 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   config
 }
 
-.state <- new.env(parent = emptyenv())
-.state$dispatcher <- list()
-
-# One name a daemon, made up by the host: 12 random bytes, as listeners of the same machine have them.
-.new_url <- function() {
-  con <- file("/dev/urandom", "rb", raw = TRUE)
-  on.exit(close(con))
-  paste0("abstract://", paste(readBin(con, "raw", 12L), collapse = ""))
-}
-
-# ---- state ----
-
-.daemon_urls <- function(id, n) {
-  key <- as.character(id)
-  urls <- .state$urls[[key]]
-  while (length(urls) < n) urls <- c(urls, .new_url())
-  .state$urls[[key]] <- urls
-  urls[seq_len(n)]
-}
-
-.profile_url <- function(id) .daemon_urls(id, 1L)
-
-status <- function(.compute = NULL) {
-  name <- .profile_name(.compute)
-  id <- .Call(C_profile_id, name)
-  raw <- if (!is.null(id)) .Call(C_profile_status, id)
-  if (is.null(raw)) return(structure(list(connections = 0L, daemons = 0L), class = "miraiStatus"))
-  counts <- as.integer(raw[[1L]])
-  matrix <- raw[[2L]]
-  n <- nrow(matrix)
-  urls <- .daemon_urls(id, n)
-  daemons <- cbind(i = seq_len(n), matrix[, 1:4, drop = FALSE])
-  dimnames(daemons) <- list(urls, c("i", "online", "instance", "assigned", "complete"))
-  memory <- raw[[3L]]
-  structure(list(
-    connections = if (isTRUE(.state$dispatcher[[name]] %||% TRUE)) 1L else counts[1L],
-    daemons = if (isTRUE(.state$dispatcher[[name]] %||% TRUE)) daemons else .profile_url(id),
-    mirai = c(awaiting = counts[3L], executing = counts[4L], completed = counts[5L]),
-    memory = c(used = memory[1L], budget = memory[2L], resident = memory[3L], segment = memory[4L]),
-    segment = raw[[5L]],
-    backend = raw[[4L]],
-    pids = matrix[, 5L]
-  ), class = "miraiStatus")
-}
-
-print.miraiStatus <- function(x, ...) {
-  print(unclass(x)[c("connections", "daemons")], ...)
-  invisible(x)
-}
-
-info <- function(.compute = NULL) {
-  id <- .Call(C_profile_id, .profile_name(.compute))
-  if (is.null(id)) return(NULL)
-  counts <- as.integer(.Call(C_profile_status, id)[[1L]])
-  names(counts) <- c("connections", "cumulative", "awaiting", "executing", "completed")
-  counts
-}
-
-everywhere <- function(.expr, ..., .args = list(), .min = 1L, .compute = NULL) {
-  name <- .profile_name(.compute)
-  id <- .Call(C_profile_id, name)
-  if (is.null(id)) stop("everywhere(): no daemons are set for the compute profile '", name, "'")
-  out <- .Call(C_profile_everywhere, substitute(.expr), environment(), id)
-  class(out) <- "mirai_map"
-  invisible(out)
-}
+.ephemeral <- new.env(parent = emptyenv())

@@ -1,4 +1,9 @@
+#' @keywords internal
+#' @useDynLib setsuna, .registration = TRUE, .fixes = "C_"
+"_PACKAGE"
+
 # Kept nearly empty: every daemon and every host pays for what runs here.
 .onLoad <- function(libname, pkgname) {
-  invisible()
+  if (isNamespaceLoaded("parallel")) .register_cluster_type()
+  else setHook(packageEvent("parallel", "onLoad"), .register_cluster_type)
 }

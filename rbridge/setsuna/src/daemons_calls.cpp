@@ -280,6 +280,41 @@ SEXP profile_wait_online(SEXP id_, SEXP n) {
   }
 }
 
+// How the daemons with these indices (from 1) are: all started, or why they will not.
+Progress look_at_started(std::uint32_t id, const int* indices, int count) noexcept {
+  Progress progress = look(id);
+  if (progress.failed) {
+    return progress;
+  }
+  progress.online = 0;
+  guarded([&] {
+    Host& host = *Host::existing();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(id);
+    for (int i = 0; profile != nullptr && i < count; ++i) {
+      const auto state = profile->pool().daemons()[static_cast<std::size_t>(indices[i] - 1)].state;
+      progress.online += state != dispatch::DaemonInfo::State::kStarting ? 1 : 0;
+    }
+  });
+  return progress;
+}
+
+SEXP daemons_wait_started(SEXP id_, SEXP indices) {
+  const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
+  const int count = Rf_length(indices);
+  for (;;) {
+    const Progress progress = look_at_started(id, INTEGER(indices), count);
+    if (progress.failed) {
+      return Rf_mkString(guard_message);
+    }
+    if (progress.online >= static_cast<std::uint32_t>(count)) {
+      return R_NilValue;
+    }
+    sleep_for_profile(id);
+    R_CheckUserInterrupt();
+  }
+}
+
 // TRUE if there was something to close.
 SEXP profile_close(SEXP compute, SEXP kill_busy) {
   refuse_in_fork();
@@ -470,5 +505,5 @@ extern const R_CallMethodDef kDaemonEntries[] = {
     ENTRY(profile_open, 2),     ENTRY(profile_add_daemons, 3), ENTRY(profile_wait_online, 2), ENTRY(profile_close, 2),
     ENTRY(profile_id, 1),       ENTRY(ephemeral_id, 0),        ENTRY(profile_set_sync, 2),    ENTRY(profile_is_sync, 1),
     ENTRY(profile_status, 1),   ENTRY(profile_next_stream, 1), ENTRY(seed_stream, 1),         ENTRY(profile_everywhere, 3),
-    ENTRY(daemon_kill, 2),      ENTRY(host_backend, 0),     {nullptr, nullptr, 0},
+    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),      ENTRY(host_backend, 0),     {nullptr, nullptr, 0},
 };

@@ -40,8 +40,8 @@ const char* profile_name(SEXP compute) {
   }
   if (TYPEOF(compute) != STRSXP || XLENGTH(compute) != 1 || STRING_ELT(compute, 0) == NA_STRING ||
       CHAR(STRING_ELT(compute, 0))[0] == '\0') {
-    Rf_error("'.compute' must be one non-empty string (the name of a compute profile) or NULL, not %s",
-             Rf_type2char(TYPEOF(compute)));
+    Rf_error("'.compute' must be the name of a compute profile (one string) or NULL, not %s",
+             Rf_isFunction(compute) ? "a function" : Rf_type2char(TYPEOF(compute)));
   }
   return CHAR(STRING_ELT(compute, 0));
 }

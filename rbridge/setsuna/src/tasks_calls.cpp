@@ -20,6 +20,19 @@ namespace {
 
 codec::EncodeBuffer buffer;
 
+// What stands in an error message for a value of the wrong kind.
+const char* describe(SEXP value, char* to, std::size_t size) {
+  const bool is_vector = Rf_isVectorAtomic(value) && value != R_NilValue;
+  if (is_vector && XLENGTH(value) == 1) {
+    std::snprintf(to, size, "%s", Rf_translateChar(Rf_asChar(value)));
+  } else if (is_vector) {
+    std::snprintf(to, size, "%s of length %.0f", Rf_type2char(TYPEOF(value)), static_cast<double>(XLENGTH(value)));
+  } else {
+    std::snprintf(to, size, "%s", Rf_isFunction(value) ? "a function" : Rf_type2char(TYPEOF(value)));
+  }
+  return to;
+}
+
 // --- mirai() -----------------------------------------------------------------------------------------------
 
 bool is_named(SEXP names, R_xlen_t i) { return names != R_NilValue && CHAR(STRING_ELT(names, i))[0] != '\0'; }
@@ -113,7 +126,8 @@ SEXP collect_args(SEXP env) {
     return list;
   }
   if (TYPEOF(value) != VECSXP) {
-    Rf_error("'.args' must be a list or an environment, not %s", Rf_type2char(TYPEOF(value)));
+    char text[128];
+    Rf_error("'.args' must be a list or an environment, not %s", describe(value, text, sizeof(text)));
   }
   const R_xlen_t n = XLENGTH(value);
   SEXP given = Rf_getAttrib(value, R_NamesSymbol);
@@ -130,19 +144,6 @@ SEXP collect_args(SEXP env) {
   Rf_setAttrib(named, R_NamesSymbol, names);
   UNPROTECT(3);
   return named;
-}
-
-// What stands in an error message for a value of the wrong kind.
-const char* describe(SEXP value, char* to, std::size_t size) {
-  const bool is_vector = Rf_isVectorAtomic(value) && value != R_NilValue;
-  if (is_vector && XLENGTH(value) == 1) {
-    std::snprintf(to, size, "%s", Rf_translateChar(Rf_asChar(value)));
-  } else if (is_vector) {
-    std::snprintf(to, size, "%s of length %.0f", Rf_type2char(TYPEOF(value)), static_cast<double>(XLENGTH(value)));
-  } else {
-    std::snprintf(to, size, "%s", Rf_isFunction(value) ? "a function" : Rf_type2char(TYPEOF(value)));
-  }
-  return to;
 }
 
 // -1 for NULL.
@@ -221,15 +222,26 @@ SEXP submit_buffer(std::uint32_t profile, const dispatch::SubmitSpec& spec, bool
   }
 }
 
-SEXP sync_task(SEXP expr, SEXP globals, SEXP locals) {
+SEXP sync_task(SEXP expr, SEXP globals, SEXP locals, const char* profile) {
+  SEXP profile_text = PROTECT(Rf_mkString(profile));
   SEXP name = PROTECT(Rf_mkString("setsuna"));
   SEXP ns = PROTECT(R_FindNamespace(name));
   SEXP quoted = PROTECT(Rf_lang2(Rf_install("quote"), expr));
-  SEXP call = PROTECT(Rf_lang4(Rf_install(".evaluate_here"), quoted, globals, locals));
+  SEXP call = PROTECT(Rf_lang5(Rf_install(".evaluate_here"), quoted, globals, locals, profile_text));
   SEXP value = PROTECT(Rf_eval(call, ns));
   SEXP handle = make_resolved_handle(value);
-  UNPROTECT(5);
+  UNPROTECT(6);
   return handle;
+}
+
+// What everywhere() gets: list(expression, globals, locals).
+SEXP task_parts(SEXP expression, SEXP env) {
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, 3));
+  SET_VECTOR_ELT(out, 0, resolve_expression(expression, env));
+  SET_VECTOR_ELT(out, 1, collect_dots(env));
+  SET_VECTOR_ELT(out, 2, collect_args(env));
+  UNPROTECT(1);
+  return out;
 }
 
 SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
@@ -245,7 +257,7 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
   const double retries = number_option(env, ".retry", true);
   const char* name = profile_name(Rf_eval(Rf_install(".compute"), env));
   if (is_sync_profile(name)) {
-    SEXP handle = sync_task(expr, globals, locals);
+    SEXP handle = sync_task(expr, globals, locals, name);
     UNPROTECT(3);
     return handle;
   }
@@ -298,9 +310,10 @@ SEXP mirai_submit_to(SEXP expr, SEXP locals, SEXP id, SEXP daemon) {
 
 // --- Values and waiting ------------------------------------------------------------------------------------
 
-SEXP check_handle(SEXP x, const char* function) {
+SEXP check_handle(SEXP x) {
   if (!is_handle(x)) {
-    Rf_error("%s: 'x' must be a mirai, not %s", function, Rf_type2char(TYPEOF(x)));
+    char text[128];
+    Rf_error("'x' must be a mirai or a list of mirai, not %s", describe(x, text, sizeof(text)));
   }
   if (handle_state(x) == HandleState::kDead) {
     Rf_error("this mirai was saved and restored: its task belongs to another session and has no value here");
@@ -314,7 +327,7 @@ SEXP mirai_data(SEXP x) {
   } else if (handle_state(x) == HandleState::kOpen) {
     refuse_in_fork();
   }
-  return value_of(check_handle(x, "$data"));
+  return value_of(check_handle(x));
 }
 
 bool unresolved_handle(SEXP x) { return handle_state(x) == HandleState::kOpen && !task_resolved(handle_ref(x)); }
@@ -322,7 +335,7 @@ bool unresolved_handle(SEXP x) { return handle_state(x) == HandleState::kOpen &&
 SEXP mirai_unresolved(SEXP x) {
   refuse_in_fork();
   if (is_handle(x)) {
-    return Rf_ScalarLogical(unresolved_handle(check_handle(x, "unresolved")));
+    return Rf_ScalarLogical(unresolved_handle(check_handle(x)));
   }
   if (TYPEOF(x) == VECSXP) {
     for (R_xlen_t i = 0; i < XLENGTH(x); ++i) {
@@ -339,7 +352,7 @@ SEXP mirai_unresolved(SEXP x) {
 void wait_for_all(SEXP list) {
   for (R_xlen_t i = 0; i < XLENGTH(list); ++i) {
     if (is_handle(VECTOR_ELT(list, i))) {
-      wait_for_handle(check_handle(VECTOR_ELT(list, i), "call_mirai"));
+      wait_for_handle(check_handle(VECTOR_ELT(list, i)));
     }
   }
 }
@@ -349,7 +362,7 @@ SEXP mirai_wait(SEXP x) {
   if (TYPEOF(x) == VECSXP) {
     wait_for_all(x);
   } else {
-    wait_for_handle(check_handle(x, "call_mirai"));
+    wait_for_handle(check_handle(x));
   }
   return x;
 }
@@ -358,7 +371,7 @@ SEXP mirai_collect(SEXP x) {
   refuse_in_fork();
   drain_dropped();
   if (TYPEOF(x) != VECSXP) {
-    wait_for_handle(check_handle(x, "collect_mirai"));
+    wait_for_handle(check_handle(x));
     return value_of(x);
   }
   const R_xlen_t n = XLENGTH(x);
@@ -369,7 +382,7 @@ SEXP mirai_collect(SEXP x) {
       SET_VECTOR_ELT(out, i, item);
       continue;
     }
-    wait_for_handle(check_handle(item, "collect_mirai"));
+    wait_for_handle(check_handle(item));
     SET_VECTOR_ELT(out, i, value_of(item));
   }
   SEXP names = PROTECT(Rf_getAttrib(x, R_NamesSymbol));
@@ -389,7 +402,7 @@ SEXP mirai_race(SEXP x, SEXP wait) {
     int open = 0;
     for (R_xlen_t i = 0; i < n; ++i) {
       SEXP item = VECTOR_ELT(x, i);
-      if (!is_handle(item) || !unresolved_handle(check_handle(item, "race_mirai"))) {
+      if (!is_handle(item) || !unresolved_handle(check_handle(item))) {
         return Rf_ScalarInteger(static_cast<int>(i) + 1);
       }
       refs[open++] = handle_ref(item);
@@ -422,7 +435,7 @@ bool stop_one(SEXP handle) {
 SEXP mirai_stop(SEXP x) {
   refuse_in_fork();
   if (TYPEOF(x) != VECSXP) {
-    return Rf_ScalarLogical(stop_one(check_handle(x, "stop_mirai")));
+    return Rf_ScalarLogical(stop_one(check_handle(x)));
   }
   SEXP out = PROTECT(Rf_allocVector(LGLSXP, XLENGTH(x)));
   // Last first: what is queued goes before what runs, so that stopped slots are not refilled with tasks to be stopped.
@@ -554,7 +567,7 @@ SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon) {
 
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kTaskEntries[] = {
-    ENTRY(mirai_submit_to, 4),     ENTRY(mirai_submit, 3),        ENTRY(mirai_data, 1),     ENTRY(mirai_unresolved, 1),
+    ENTRY(task_parts, 2),          ENTRY(mirai_submit_to, 4),     ENTRY(mirai_submit, 3),        ENTRY(mirai_data, 1),     ENTRY(mirai_unresolved, 1),
     ENTRY(mirai_wait, 1),          ENTRY(mirai_collect, 1),  ENTRY(mirai_race, 2),
     ENTRY(mirai_stop, 1),          ENTRY(mirai_is, 1),       ENTRY(mirai_resolved_from, 1),
     ENTRY(make_error_value, 1),    ENTRY(mirai_map_submit, 6), {nullptr, nullptr, 0},

@@ -1,0 +1,142 @@
+# One URL a daemon, made up by the host when they are first shown.
+.daemon_urls <- function(name, n) {
+  record <- .profiles[[name]]
+  urls <- record$urls
+  while (length(urls) < n) urls <- c(urls, .new_url())
+  record$urls <- urls
+  .profiles[[name]] <- record
+  urls[seq_len(n)]
+}
+
+#' Daemons and tasks at this moment
+#'
+#' `status()` shows each daemon, `info()` sums up in a few numbers.
+#'
+#' @param .compute name of the compute profile, or a cluster made by [make_cluster()]; `NULL` for the profile in force.
+#' @return `status()`: a list of class `miraiStatus`, of which the first two are printed:
+#'
+#' * `connections`: 1 with a dispatcher, else the number of daemons that are connected; 0 if none are set.
+#' * `daemons`: a matrix with a row for each daemon: its number `i`, whether it is `online`, how many processes have been this
+#'   daemon (`instance`), and the tasks that the latest was `assigned` and has made `complete`. Without dispatcher the URL.
+#' * `mirai`: tasks `awaiting`, `executing` and `completed`.
+#' * `memory`: bytes `used` by arguments of unfinished tasks, their `budget`, what is `resident` of the shared memory and the
+#'   size of that `segment`; `segment` says what decided this size.
+#' * `backend`: how this process waits for the kernel.
+#' * `url`: where further processes can join with [daemon()]. `pids`: the process of each daemon.
+#'
+#' `info()`: whole numbers `connections` (daemons online), `cumulative` (that ever were), `awaiting`, `executing` and
+#' `completed` (tasks); `NULL` if no daemons are set.
+#' @examples
+#' daemons(2)
+#' mirai_map(1:10, identity)[.flat]
+#' status()
+#' status()$mirai
+#' info()
+#' daemons(0)
+#' @export
+status <- function(.compute = NULL) {
+  name <- .profile_name(.compute)
+  record <- .profile(name)
+  if (!is.null(record$sync)) return(.sync_status(record$sync))
+  raw <- if (!is.null(record)) .Call(C_profile_status, record$id)
+  if (is.null(raw)) return(structure(list(connections = 0L, daemons = 0L), class = "miraiStatus"))
+  counts <- as.integer(raw[[1L]])
+  matrix <- raw[[2L]]
+  n <- nrow(matrix)
+  daemons <- cbind(seq_len(n), matrix[, 1:4, drop = FALSE])
+  dimnames(daemons) <- list(.daemon_urls(name, n), c("i", "online", "instance", "assigned", "complete"))
+  memory <- raw[[3L]]
+  structure(list(
+    connections = if (record$dispatcher) 1L else counts[1L],
+    daemons = if (record$dispatcher) daemons else record$url,
+    mirai = c(awaiting = counts[3L], executing = counts[4L], completed = counts[5L]),
+    memory = c(used = memory[1L], budget = memory[2L], resident = memory[3L], segment = memory[4L]),
+    segment = raw[[5L]],
+    backend = raw[[4L]],
+    url = record$url,
+    pids = matrix[, 5L]
+  ), class = "miraiStatus")
+}
+
+#' @export
+print.miraiStatus <- function(x, ...) {
+  print(unclass(x)[c("connections", "daemons")], ...)
+  invisible(x)
+}
+
+#' @rdname status
+#' @export
+info <- function(.compute = NULL) {
+  record <- .profile(.profile_name(.compute))
+  if (is.null(record)) return(NULL)
+  counts <- if (is.null(record$sync)) as.integer(.Call(C_profile_status, record$id)[[1L]])
+            else c(1L, 1L, 0L, 0L, record$sync$completed)
+  names(counts) <- c("connections", "cumulative", "awaiting", "executing", "completed")
+  counts
+}
+
+#' What is known of a compute profile
+#'
+#' For programs that build on this package.
+#'
+#' `nextstream()` takes the next stream of random numbers of the profile: with a `seed` (see [daemons()]) it is one that no
+#' task gets.
+#'
+#' `nextget()` looks up one item: `"n"` (the number that [daemons()] was called with), `"dispatcher"`, `"seeded"` (logical),
+#' `"url"` (where processes can join), `"urls"` (one for each daemon), `"pids"`, `"stream"` (the state before the first
+#' stream), `"serial"` (see [serial_config()]).
+#'
+#' `saisei()` gives the place of a daemon that will not come back a new URL, at which a new daemon can take it. A daemon that
+#' is online keeps its URL, unless `force = TRUE`: then it is ended first.
+#'
+#' @param x name of the item.
+#' @param i number of the daemon, as in [status()].
+#' @param force `TRUE`: also if the daemon is online.
+#' @param .compute name of the compute profile; `NULL` for the one in force.
+#' @return `nextstream()`: a value for `.Random.seed`, of kind L'Ecuyer-CMRG. `nextget()`: the item. `saisei()`: the new URL,
+#'   or `NULL` if the daemon is online; both invisibly. All are `NULL` if no daemons are set.
+#' @examples
+#' daemons(1, seed = 1)
+#' nextstream()
+#' nextget("dispatcher")
+#' print(saisei(1))
+#' daemons(0)
+#' @export
+nextstream <- function(.compute = NULL) {
+  record <- .profile(.profile_name(.compute))
+  if (is.null(record)) return(NULL)
+  if (is.null(record$sync)) .Call(C_profile_next_stream, record$id) else .sync_next_stream(record$sync)
+}
+
+#' @rdname nextstream
+#' @export
+nextget <- function(x, .compute = NULL) {
+  x <- .string(x, "x")
+  name <- .profile_name(.compute)
+  record <- .profile(name)
+  known <- c("n", "dispatcher", "seeded", "url", "urls", "pids", "stream", "serial")
+  if (!x %in% known) .abort("'x' must be one of ", toString(dQuote(known, FALSE)), ", not ", .describe(x))
+  if (is.null(record)) return(NULL)
+  if (!x %in% c("urls", "pids")) return(record[[x]])
+  if (!is.null(record$sync)) return(NULL)
+  pids <- .Call(C_profile_status, record$id)[[2L]][, 5L]
+  if (x == "pids") pids else .daemon_urls(name, length(pids))
+}
+
+#' @rdname nextstream
+#' @export
+saisei <- function(i, force = FALSE, .compute = NULL) {
+  i <- .count(i, "i", 1)
+  force <- .flag(force, "force")
+  name <- .profile_name(.compute)
+  record <- .profile(name)
+  if (is.null(record) || !is.null(record$sync)) return(invisible())
+  online <- .Call(C_profile_status, record$id)[[2L]][, 1L]
+  if (i > length(online)) .abort("'i' is ", i, ": the profile has ", length(online), " daemons")
+  if (online[i] && !force) return(invisible())
+  if (online[i]) .Call(C_daemon_kill, record$id, i)
+  urls <- .daemon_urls(name, length(online))
+  urls[i] <- .new_url()
+  .profiles[[name]]$urls <- urls
+  invisible(urls[i])
+}
