@@ -352,7 +352,6 @@ void Zygote::become_daemon(DaemonId id, bool exec) {
   channel_.close();
   host_pidfd_.reset();
   wake_.reset();
-  daemons_.clear();
 }
 
 void Zygote::exec_daemon() {

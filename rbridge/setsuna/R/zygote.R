@@ -97,7 +97,7 @@
 
 # Runs in each daemon, on top of an R that is as the zygote left it. Does not return.
 .daemon_child <- function(link, config) {
-  .apply_own(config$own)
+  .Call(C_set_threads, config$threads)
   if (exists(".Random.seed", globalenv(), inherits = FALSE)) rm(".Random.seed", envir = globalenv())
   status <- if (is.null(config$entry)) {
     .daemon_run(link, config$daemon)
@@ -118,10 +118,6 @@
 .locale_categories <- c("LC_COLLATE", "LC_CTYPE", "LC_MONETARY", "LC_NUMERIC", "LC_TIME", "LC_MESSAGES", "LC_PAPER",
                         "LC_MEASUREMENT")
 
-# Read by numeric libraries when they load. The zygote starts with 1 so that it has no threads; daemons get the host's.
-.thread_variables <- c("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS",
-                       "BLIS_NUM_THREADS", "FLEXIBLAS_NUM_THREADS")
-
 # A process's own, not to be handed on.
 .private_variables <- c("R_SESSION_TMPDIR", "SETSUNA_CHILD", "SETSUNA_DAEMON")
 
@@ -129,23 +125,20 @@
 # the task loop; `entry`: an expression to evaluate in the daemon instead of the task loop.
 .host_config <- function(daemon = list(), entry = NULL) {
   env <- .Call(C_process_environment)
-  own <- names(env) %in% .thread_variables
   shared <- list(
-    env = env[!own & !names(env) %in% .private_variables],
+    env = env[!names(env) %in% .private_variables],
     directory = getwd(),
     libraries = .libPaths(),
-    locale = vapply(.locale_categories, Sys.getlocale, "")
-  )
-  own <- list(
-    threads_env = env[own],
-    threads = .Call(C_get_threads),
+    locale = vapply(.locale_categories, Sys.getlocale, ""),
     umask = .Call(C_get_umask),
     affinity = .Call(C_get_affinity)
   )
-  serialize(list(shared = shared, own = own, daemon = daemon, entry = entry), NULL, xdr = FALSE, version = 3L)
+  config <- list(shared = shared, threads = .Call(C_get_threads), daemon = daemon, entry = entry)
+  serialize(config, NULL, xdr = FALSE, version = 3L)
 }
 
-# Applied in the zygote, before it forks. Returns what is now in force, for the next call.
+# Applied in the zygote, before it forks. Returns what is now in force, for the next call. Numeric libraries have read
+# their variables when they were loaded, with a single thread; what the host has reaches those that tasks load.
 .apply_shared <- function(shared, state) {
   if (identical(shared, state$shared)) return(shared)
   .apply_environment(shared$env, state$startup)
@@ -159,6 +152,8 @@
     wanted <- shared$locale[[category]]
     if (!identical(Sys.getlocale(category), wanted)) suppressWarnings(Sys.setlocale(category, wanted))
   }
+  .Call(C_set_umask, shared$umask)
+  .Call(C_set_affinity, shared$affinity)
   shared
 }
 
@@ -166,8 +161,7 @@
 # these files) does not take them away; what it has wins.
 .apply_environment <- function(env, kept) {
   current <- .Call(C_process_environment)
-  own <- c(.private_variables, .thread_variables)
-  gone <- setdiff(names(current), c(names(env), kept, own))
+  gone <- setdiff(names(current), c(names(env), kept, .private_variables))
   if (length(gone)) Sys.unsetenv(gone)
   old <- current[names(env)]
   changed <- env[is.na(old) | old != env]
@@ -183,16 +177,6 @@
   if (locked) unlockBinding(".sys.timezone", base)
   assign(".sys.timezone", NA_character_, envir = base)
   if (locked) lockBinding(".sys.timezone", base)
-}
-
-# Applied in each daemon.
-.apply_own <- function(own) {
-  if (is.null(own)) return()
-  .Call(C_set_affinity, own$affinity)
-  .Call(C_set_umask, own$umask)
-  Sys.unsetenv(.thread_variables)
-  if (length(own$threads_env)) do.call(Sys.setenv, as.list(own$threads_env))
-  .Call(C_set_threads, own$threads)
 }
 
 # ---- host ----

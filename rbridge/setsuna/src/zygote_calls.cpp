@@ -224,6 +224,7 @@ SEXP get_threads() {
 }
 
 SEXP set_threads(SEXP counts) {
+  if (TYPEOF(counts) != INTSXP) return R_NilValue;
   for (R_xlen_t i = 0; i < XLENGTH(counts) && i < setsuna::embed::kThreadLibraryCount; ++i) {
     if (INTEGER(counts)[i] != NA_INTEGER) setsuna::embed::set_library_threads(static_cast<int>(i), INTEGER(counts)[i]);
   }
