@@ -172,9 +172,14 @@ std::vector<ZygoteEvent> ZygoteClient::on_readable() {
   while (channel_.open()) {
     Received received = channel_.receive();
     if (received.status == Received::Status::empty) break;
-    const bool last = received.status != Received::Status::message;
+    const bool closed = received.status == Received::Status::closed;
+    if (!distrusted_.empty() && !closed) continue;
     events.push_back(to_event(std::move(received)));
-    if (last) break;
+    if (closed) break;
+    if (events.back().kind == ZygoteEvent::Kind::lost) {
+      distrusted_ = events.back().message;
+      terminate();
+    }
   }
   return events;
 }
@@ -268,7 +273,7 @@ std::string ZygoteClient::error_output() const {
   std::string text(16384, '\0');
   const ssize_t got = stderr_fd_ ? ::pread(stderr_fd_.get(), text.data(), text.size(), 0) : 0;
   text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  return text;
+  return distrusted_.empty() ? text : text + distrusted_ + "\n";
 }
 
 void ZygoteClient::abandon() noexcept {

@@ -45,7 +45,7 @@ struct ZygoteEvent {
     forked,  // daemon, pid, mode, pidfd
     exited,  // daemon, pid, wait_status, oom_killed, killed_by_zygote
     failed,  // daemon does not exist: error (errno or 0), message
-    lost,    // the zygote hung up or talks nonsense: message; its end is seen by check_exit()
+    lost,    // the zygote hung up, or is of another version and was terminated: message; check_exit() sees its end
   };
   Kind kind = Kind::lost;
   DaemonId daemon{};
@@ -94,7 +94,7 @@ class ZygoteClient {
   // another part of this process has taken it.
   bool check_exit(int* wait_status);
 
-  // What the zygote has written to its standard error: says why it did not start.
+  // What the zygote has written to its standard error, and what was wrong with its messages: says why it did not start.
   std::string error_output() const;
 
   // In a forked child of the host (pthread_atfork): closes what is the parent's without a word to the zygote.
@@ -109,6 +109,7 @@ class ZygoteClient {
   WireChannel channel_;
   runtime::UniqueFd pidfd_;
   runtime::UniqueFd stderr_fd_;
+  std::string distrusted_;  // why its messages are not read any more
   pid_t pid_ = -1;
   bool exited_ = false;
   int wait_status_ = -1;

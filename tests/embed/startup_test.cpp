@@ -1,10 +1,13 @@
 // Starting the zygote: startup files, preloaded packages, limits and descriptors of the host.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "fake_host.hpp"
@@ -133,6 +136,19 @@ TEST_F(StartupTest, AProgramThatIsNotThereIsAnErrno) {
   EXPECT_FALSE(client.running());
 }
 
+// Something else than a zygote of this version answers.
+TEST_F(StartupTest, AStrangerIsTerminatedAndTheReasonKept) {
+  const ScopedDirectory dir;
+  const std::string program = dir.write("stranger", "#!/bin/sh\nprintf 'not a report' >&3\nexec sleep 1000\n");
+  ASSERT_EQ(::chmod(program.c_str(), 0755), 0);
+  FakeHost host({}, [&](ZygoteSpawn& spawn) { spawn.program = program; });
+  ASSERT_TRUE(host.started());
+  EXPECT_FALSE(host.wait_ready());
+  host.wait_zygote_end();
+  EXPECT_EQ(WTERMSIG(host.zygote_status), SIGTERM);
+  EXPECT_NE(host.client().error_output().find("another version"), std::string::npos);
+}
+
 TEST_F(StartupTest, AHostWithManyDescriptors) {
   EXPECT_EQ(daemon_output([] {
               rlimit limit{};
@@ -198,14 +214,21 @@ TEST_F(StartupTest, TheSoftLimitOfDescriptorsCanBeGivenBack) {
 }
 
 TEST_F(StartupTest, NoProcessesLeftIsAFailedForkNotADeadZygote) {
-  if (::geteuid() == 0) GTEST_SKIP() << "root has no limit of processes";
-  FakeHost host;
-  ASSERT_TRUE(host.wait_ready());
-  const rlimit none{1, 1};
-  ASSERT_EQ(::prlimit(host.client().pid(), RLIMIT_NPROC, &none, nullptr), 0);
-  host.fork(1, "1");
-  ASSERT_TRUE(host.wait_for([&] { return !host.failed.empty(); }));
-  EXPECT_EQ(host.failed[0].error, EAGAIN);
+  const std::string program = installed_package() + "/bin/setsuna-daemon";
+  HostProcess process([&]() -> std::string {
+    // The limit does not hold for root.
+    if (::geteuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) return "skip";
+    if (::access(program.c_str(), X_OK) != 0) return "skip";
+    FakeHost host;
+    if (!host.wait_ready()) return host.client().error_output();
+    const rlimit none{1, 1};
+    if (::prlimit(host.client().pid(), RLIMIT_NPROC, &none, nullptr) != 0) return "prlimit";
+    host.fork(2, "cat('up\\n')");
+    host.wait_for([&] { return host.failed.size() == 2; });
+    return host.failed[0].message + " " + std::to_string(host.failed[0].error);
+  });
+  if (process.said() == "skip") GTEST_SKIP() << "another user cannot run what is installed here";
+  EXPECT_EQ(process.said(), "cannot fork " + std::to_string(EAGAIN));
 }
 
 }  // namespace
