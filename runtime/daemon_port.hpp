@@ -30,8 +30,7 @@ class DaemonPort {
   std::optional<Claim> claim_mailbox(bool* refill) {
     std::optional<Claim> claim = mailbox_.claim(index_, epoch_);
     // The wake that brought us here may have been meant for the shared queue: pass it on before a long mailbox task.
-    if (claim && SETSUNA_RULE(mailbox_task_passes_the_wake) && (owes_wake_ || ring_.has_work())) {
-      owes_wake_ = false;
+    if (claim && SETSUNA_RULE(mailbox_task_passes_the_wake) && ring_.has_work()) {
       parking_.wake_one();
     }
     if (shortened(mailbox_, claim) && mailbox_.depth() <= kMailboxCells / 4) {
@@ -43,10 +42,6 @@ class DaemonPort {
   // The shared queue. Sets *refill when the queue has run low and the caller must signal the reactor.
   std::optional<Claim> claim_ready(bool* refill) {
     std::optional<Claim> claim = ring_.claim(index_, epoch_);
-    if (claim && owes_wake_) {
-      owes_wake_ = false;
-      parking_.wake_one();
-    }
     if (shortened(ring_, claim) && ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed)) {
       *refill = refill_gate_.take() || *refill;
     }
@@ -54,11 +49,14 @@ class DaemonPort {
   }
 
   // Sleeps until woken, `deadline_ns` or a signal, unless work appeared meanwhile. Callers loop.
+  // A waker may have claimed this sleeper although it found work by itself. Nothing is owed for that: an item that was there
+  // before its bit was set is seen by the recheck of whoever else would sleep. Only who leaves, or turns to its mailbox,
+  // passes a wake on.
   void park(std::uint64_t deadline_ns) {
     parking_.announce(index_);
     if ((SETSUNA_RULE(recheck_mailbox) && mailbox_.has_work()) || (SETSUNA_RULE(recheck_ring) && ring_.has_work()) ||
         (SETSUNA_RULE(recheck_stop) && must_leave())) {
-      owes_wake_ = (parking_.cancel_park(index_) && SETSUNA_RULE(owe_the_wake)) || owes_wake_;
+      parking_.cancel_park(index_);
       return;
     }
     parking_.sleep(index_, deadline_ns);
@@ -166,7 +164,6 @@ class DaemonPort {
   Parking<Atom, Futex> parking_;
   Gate<Atom> host_gate_;
   Gate<Atom> refill_gate_;
-  bool owes_wake_ = false;
 };
 
 }  // namespace setsuna::runtime

@@ -65,22 +65,19 @@ class Parking {
     view_.control->idle[index / 64].fetch_or(bit_of(index), std::memory_order_acq_rel);
   }
 
-  // Found work after announcing. True: a waker had already claimed this sleeper; its token must be passed on
-  // (wake_one) after the next claim, or the item it was meant for may wait beside a sleeping daemon.
-  bool cancel_park(std::uint32_t index) {
-    const std::uint64_t before = view_.control->idle[index / 64].fetch_and(~bit_of(index), std::memory_order_acq_rel);
-    return (before & bit_of(index)) == 0;
+  // Found work after announcing.
+  void cancel_park(std::uint32_t index) {
+    view_.control->idle[index / 64].fetch_and(~bit_of(index), std::memory_order_acq_rel);
   }
 
   // Sleeps until woken, or until `deadline_ns` (CLOCK_MONOTONIC, 0: none), or a signal. Leaves the bit clear.
-  // True when a waker had claimed this sleeper.
-  bool sleep(std::uint32_t index, std::uint64_t deadline_ns) {
+  void sleep(std::uint32_t index, std::uint64_t deadline_ns) {
     Atom<std::uint32_t>& futex = view_.daemon(index).futex;
     // ORDERING wake/sleep: acquire pairs with the waker's release store of 1.
     if (futex.load(std::memory_order_acquire) == 0) {
       Futex::wait_until(&futex, 0, deadline_ns == 0 ? ~std::uint64_t{0} : deadline_ns);
     }
-    return cancel_park(index);
+    cancel_park(index);
   }
 
  private:

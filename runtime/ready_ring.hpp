@@ -166,7 +166,7 @@ class ReadyRing {
   }
 
   static bool offers(RingCell cell, SlotWord word) {
-    return cell.offers(word) || (!SETSUNA_RULE(generations_match) && word.state() == SlotState::kReady);
+    return cell.offers(word) || (!SETSUNA_RULE(own_cell_only) && word.state() == SlotState::kReady);
   }
 
   bool try_own(std::uint64_t head, RingCell cell, std::uint32_t owner, std::uint32_t epoch) {
@@ -177,7 +177,7 @@ class ReadyRing {
     }
     // The cell keeps 16 bits of the generation: `seen` may be 65,536 uses younger than the cell that was read. The slot is
     // not used again before its cell is gone, so a cell that is still there vouches for all 32 bits.
-    if (SETSUNA_RULE(cell_vouches) && load_cell(head).bits() != cell.bits()) {
+    if (SETSUNA_RULE(cell_vouches) && SETSUNA_RULE(own_cell_only) && load_cell(head).bits() != cell.bits()) {
       return false;
     }
     claimed_generation_ = seen.generation();
