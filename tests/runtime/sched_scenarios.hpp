@@ -1,0 +1,546 @@
+// What is explored: small programs of the whole queue, each built so that one part of it matters. Used by the exploration
+// tests, by the tests that switch rules off, and by the tool that weakens memory orders.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/runtime/sched_queue.hpp"
+
+namespace queue_test {
+
+// --- Ring: one producer, consumers that try a few times and never sleep ----------------------------------------
+
+class RingProgram : public QueueProgram {
+ public:
+  RingProgram(const QueueShape& shape, int tries) : QueueProgram(shape), tries_(tries) {}
+
+ protected:
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks; ++task) {
+      at_point(static_cast<std::uint64_t>(task));
+      lock();
+      if (!try_place(task, kReadyQueue)) {
+        harvest();
+        try_place(task, kReadyQueue);  // still full: never submitted then
+      }
+      unlock();
+    }
+  }
+  void daemon_main(std::uint32_t index, std::uint32_t epoch) override {
+    auto* port = new (memory_->ports[index]) Port(view_, index, epoch);
+    for (int i = 0; i < tries_; ++i) {
+      at_point(sched::mix(0xD0, static_cast<std::uint64_t>(i) << 4 | index));
+      bool refill = false;
+      const std::optional<Claim> claim = port->claim_ready(&refill);
+      if (claim) {
+        run_task(*port, *claim);
+      }
+    }
+  }
+  void evaluate(std::uint32_t, const Claim&, int) override {}
+  void at_end() override {
+    Port port(view_, 0, 99);  // whatever nobody has taken
+    bool refill = false, signal = false;
+    while (const std::optional<Claim> claim = port.claim_ready(&refill)) {
+      const int task = slot_task_[claim->slot];
+      results_[claim->slot].write(1000 + static_cast<std::uint64_t>(task));
+      require(port.complete(*claim, &signal), "a claim of the last one");
+    }
+    harvest();
+    for (int i = 0; i < shape_.tasks; ++i) {
+      require(tasks_[i].slot == kNoSlot || tasks_[i].outcome == Outcome::kValue,
+              "task " + std::to_string(i) + " was lost");
+    }
+    for (std::uint32_t i = 0; i < shape_.slots; ++i) {
+      require(host_->acquire_slot() != kNoSlot, "a slot never became reusable");
+    }
+  }
+
+ private:
+  int tries_;
+};
+
+// --- The plain path: submit, evaluate, harvest; any of the daemons may be killed -------------------------------
+
+using FlowProgram = QueueProgram;
+
+// --- What the host waits for ---------------------------------------------------------------------------------
+
+// First one task by its slot, then all by their count.
+class SlotGateProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks; ++task) {
+      submit(task);
+    }
+    const int last = shape_.tasks - 1;
+    for (;;) {
+      at_point(0x510);
+      lock();
+      harvest();
+      const bool done = tasks_[last].outcome != Outcome::kUnresolved;
+      const GateWord gate = GateWord::slot(tasks_[last].slot);
+      unlock();
+      if (done) {
+        break;
+      }
+      host_sleep(gate, [this, last] { return tasks_[last].outcome != Outcome::kUnresolved; });
+    }
+    wait_for_all();
+  }
+};
+
+// The R thread goes on; the reactor is told of completions and harvests.
+class EventGateProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks; ++task) {
+      submit(task);
+    }
+    lock();
+    on_reactor();
+    unlock();
+  }
+  void on_reactor() override {
+    do {
+      harvest();
+      if (all_resolved()) {
+        return;
+      }
+      host_->arm_gate(GateWord::event());
+    } while (host_->anything_done() && SETSUNA_RULE(host_rechecks));
+  }
+};
+
+// --- Cancel ----------------------------------------------------------------------------------------------------
+
+// The first `cancelled` tasks are cancelled right after their submission: their cells are in the way for a while.
+class CancelQueuedProgram : public QueueProgram {
+ public:
+  CancelQueuedProgram(const QueueShape& shape, int cancelled) : QueueProgram(shape), cancelled_(cancelled) {}
+
+ protected:
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks; ++task) {
+      submit(task);
+      if (task < cancelled_) {
+        cancel_queued(task);
+      }
+    }
+    wait_for_all();
+  }
+  int cancelled_;
+};
+
+// Tasks that end only when they are interrupted: the first `endless_` ones.
+class CancelRunningProgram : public QueueProgram {
+ public:
+  CancelRunningProgram(const QueueShape& shape, int endless) : QueueProgram(shape), endless_(endless) {
+    shape_.publishes_current = true;
+  }
+
+ protected:
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks; ++task) {
+      submit(task, queue_of(task));
+    }
+    for (int task = 0; task < endless_; ++task) {
+      while (tasks_[task].outcome == Outcome::kUnresolved) {
+        at_point(0xCA << 8 | static_cast<std::uint64_t>(task));
+        if (!cancel_queued(task)) {
+          cancel_running(task);
+        }
+      }
+    }
+    wait_for_all();
+  }
+  virtual std::uint32_t queue_of(int /*task*/) { return kReadyQueue; }
+  void evaluate(std::uint32_t daemon, const Claim& claim, int task) override {
+    if (task >= endless_) {
+      QueueProgram::evaluate(daemon, claim, task);
+      return;
+    }
+    lives_[daemon].evaluating = true;
+    const std::function<bool()> interrupted = [this, daemon] { return lives_[daemon].interrupted; };
+    engine().block_until(interrupted, "evaluates until interrupted");
+    lives_[daemon].evaluating = false;
+  }
+  int endless_;
+};
+
+// One daemon holds two claims, one of its mailbox and one of the shared queue; both are cancelled, in either order.
+class CancelBothProgram : public CancelRunningProgram {
+ public:
+  CancelBothProgram(const QueueShape& shape, bool mailbox_first)
+      : CancelRunningProgram(shape, 2), mailbox_first_(mailbox_first) {}
+
+ protected:
+  std::uint32_t queue_of(int task) override { return (task == 0) == mailbox_first_ ? 0 : kReadyQueue; }
+  bool mailbox_first_;
+};
+
+class DoomProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks; ++task) {
+      submit(task);
+    }
+    if (!cancel_queued(0)) {
+      doom(0);  // nothing happens if it is done already
+    }
+    wait_for_all();
+  }
+};
+
+// --- Mailboxes -------------------------------------------------------------------------------------------------
+
+// everywhere(): a task to each daemon's mailbox, then tasks for all. Who claims one of those has run its own first.
+class MailboxProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    for (std::uint32_t i = 0; i < shape_.daemons; ++i) {
+      submit_to(static_cast<int>(i), i);
+    }
+    for (int task = static_cast<int>(shape_.daemons); task < shape_.tasks; ++task) {
+      submit(task);
+    }
+    wait_for_all();
+  }
+  void begin() override {
+    ran_.fill(false);
+    QueueProgram::begin();
+  }
+  void evaluate(std::uint32_t daemon, const Claim& claim, int task) override {
+    if (task == static_cast<int>(daemon)) {
+      ran_[daemon] = true;
+    }
+    require(task < static_cast<int>(shape_.daemons) || ran_[daemon] || tasks_[daemon].outcome == Outcome::kDied,
+            "a task was evaluated before what everywhere() had sent");
+    QueueProgram::evaluate(daemon, claim, task);
+  }
+  std::array<bool, kDaemonsMax + 1> ran_{};
+};
+
+// A task for all, then one for daemon 0 alone, which may have been woken for the first.
+class MailboxLateProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    submit(0);
+    submit_to(1, 0);
+    for (int task = 2; task < shape_.tasks; ++task) {
+      submit(task);
+    }
+    wait_for_all();
+  }
+};
+
+// Only mailboxes (dispatcher = FALSE): nobody shares work.
+class OwnQueuesProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks; ++task) {
+      submit_to(task, static_cast<std::uint32_t>(task) % shape_.daemons);
+    }
+    wait_for_all();
+  }
+};
+
+// --- Blocks that a result's reader still looks into ------------------------------------------------------------
+
+class HoldProgram : public QueueProgram {
+ public:
+  explicit HoldProgram(const QueueShape& shape) : QueueProgram(shape) { block_.name("the shared block"); }
+
+ protected:
+  void begin() override {
+    block_.reset(7);
+    freed_ = false;
+    QueueProgram::begin();
+  }
+  void host_main() override {
+    block_.write(7);
+    submit(0);
+    wait_for_all();
+    lock();
+    free_if_unused();
+    unlock();
+  }
+  void on_reactor() override { free_if_unused(); }
+  void free_if_unused() {
+    if (all_resolved() && !freed_ && !(host_->held(0) && SETSUNA_RULE(held_blocks_stay))) {
+      freed_ = true;
+      block_.write(99);  // the next user
+    }
+  }
+  std::uint64_t scenario_state() override { return freed_; }
+  void daemon_main(std::uint32_t index, std::uint32_t epoch) override {
+    auto* port = new (memory_->ports[index]) Port(view_, index, epoch);
+    port->record().state.store(static_cast<std::uint32_t>(DaemonState::kLive), std::memory_order_release);
+    for (;;) {
+      at_point(sched::mix(epoch, index));
+      const std::optional<Claim> claim = next_claim(*port);
+      if (!claim) {
+        port->park(0);
+        continue;
+      }
+      port->hold(0);
+      if (!run_task(*port, *claim)) {
+        return;
+      }
+      engine().pause("uses its view");
+      require(block_.read() == 7, "a view's block was reused");
+      port->unhold(0);
+      signal_reactor();
+    }
+  }
+  void check_end() override { require(freed_ || !host_->held(0), "held by the dead"); }
+  sched::Plain block_;
+  bool freed_ = false;
+};
+
+// --- The spill -------------------------------------------------------------------------------------------------
+
+// More tasks than slots, and the R thread computes: the reactor refills. `cancelled_` queued tasks become tombstones.
+class RefillProgram : public QueueProgram {
+ public:
+  RefillProgram(const QueueShape& shape, int cancelled) : QueueProgram(shape), cancelled_(cancelled) {}
+
+ protected:
+  void begin() override {
+    next_ = 0;
+    QueueProgram::begin();
+  }
+  void host_main() override {
+    lock();
+    refill();
+    unlock();
+    wake_placed();
+    for (int task = 1; task <= cancelled_; ++task) {
+      cancel_queued(task);
+    }
+  }
+  void wake_placed() {
+    for (std::uint32_t i = 0; i < shape_.daemons; ++i) {
+      host_->wake_for(kReadyQueue);
+    }
+  }
+  void refill() {
+    std::uint32_t harvested = 0;
+    do {
+      while (next_ < shape_.tasks && try_place(next_, kReadyQueue)) {
+        ++next_;
+      }
+      const int before = resolved();
+      if (next_ == shape_.tasks || !host_->arm_refill()) {
+        return;
+      }
+      harvest();
+      harvested = static_cast<std::uint32_t>(resolved() - before);
+    } while (harvested > 0);
+  }
+  int resolved() const {
+    int count = 0;
+    for (int i = 0; i < shape_.tasks; ++i) {
+      count += tasks_[i].outcome != Outcome::kUnresolved;
+    }
+    return count;
+  }
+  void on_reactor() override {
+    harvest();
+    refill();
+    for (std::uint32_t i = 0; i < shape_.daemons; ++i) {
+      host_->wake_for(kReadyQueue);
+    }
+  }
+  void at_end() override {
+    harvest();
+    QueueProgram::at_end();
+  }
+  std::uint64_t scenario_state() override { return static_cast<std::uint64_t>(next_) << 40; }
+  int cancelled_;
+  int next_ = 0;
+};
+
+// --- Leaving ---------------------------------------------------------------------------------------------------
+
+// Daemon 0 is asked to stop while there is work; daemon 1 must get it.
+class StopProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    submit(0);
+    view_.daemon(0).stop.store(1, std::memory_order_release);
+    host_->wake_daemon(0);
+    for (int task = 1; task < shape_.tasks; ++task) {
+      submit(task);
+    }
+    wait_for_all();
+  }
+};
+
+// Daemon 0 leaves when it has been idle: its wait ends by itself, perhaps just when somebody wakes it.
+class IdleLeaveProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void daemon_main(std::uint32_t index, std::uint32_t epoch) override {
+    if (index != 0) {
+      QueueProgram::daemon_main(index, epoch);
+      return;
+    }
+    auto* port = new (memory_->ports[index]) Port(view_, index, epoch);
+    port->record().state.store(static_cast<std::uint32_t>(DaemonState::kLive), std::memory_order_release);
+    bool refill = false;
+    std::optional<Claim> claim = port->claim_ready(&refill);
+    if (!claim) {
+      port->park(1);
+      if (!port->has_work()) {
+        port->leave();
+        return;
+      }
+      claim = port->claim_ready(&refill);
+    }
+    if (claim) {
+      run_task(*port, *claim);
+    }
+    port->leave();  // maxtasks = 1
+  }
+};
+
+// The pool closes: every daemon leaves, asleep or not.
+class CloseProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    submit(0);
+    wait_for_all();
+    view_.control->flags.fetch_or(setsuna::runtime::kControlClosing, std::memory_order_acq_rel);
+    host_->wake_all();
+  }
+  void after_step() override {
+    if (view_.control->flags.peek() == 0) {
+      QueueProgram::after_step();
+    }
+  }
+  void at_end() override {
+    for (std::uint32_t i = 0; i < shape_.daemons; ++i) {
+      require(!engine().alive(lives_[i].thread), "a daemon sleeps through the end");
+    }
+  }
+};
+
+// --- Generations -----------------------------------------------------------------------------------------------
+
+// Between two rounds every slot is used 65,536 times: generations whose low 16 bits are equal.
+class WrapProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    const int half = shape_.tasks / 2;
+    for (int task = 0; task < half; ++task) {
+      submit(task);
+    }
+    for (int task = 0; task < half; ++task) {
+      wait_for(task);
+    }
+    lock();
+    for (std::uint32_t i = 0; i < shape_.slots; ++i) {
+      const SlotWord word = host_->word(i);
+      require(word.state() == SlotState::kFree, "not free");
+      view_.slots[i].word.store(SlotWord::make(SlotState::kFree, 0, 0, word.generation() + 0xFFFF).bits(),
+                                std::memory_order_release);
+    }
+    unlock();
+    for (int task = half; task < shape_.tasks; ++task) {
+      submit(task);
+    }
+    wait_for_all();
+  }
+  void wait_for(int task) {
+    for (;;) {
+      at_point(0x3A17 + static_cast<std::uint64_t>(task));
+      lock();
+      harvest();
+      const bool done = tasks_[task].outcome != Outcome::kUnresolved;
+      unlock();
+      if (done) {
+        return;
+      }
+      host_sleep(GateWord::count(1), [this, task] { return tasks_[task].outcome != Outcome::kUnresolved; });
+    }
+  }
+};
+
+// --- The list --------------------------------------------------------------------------------------------------
+
+struct Scenario {
+  const char* name;
+  std::function<std::unique_ptr<sched::Program>()> make;
+  sched::Bounds bounds;
+};
+
+template <class P, class... A>
+std::function<std::unique_ptr<sched::Program>()> program(const A&... arguments) {
+  return [=] { return std::make_unique<P>(arguments...); };
+}
+
+// Under weak memory: small enough that every old value that a load may return is tried.
+inline const std::vector<Scenario>& weak_scenarios() {
+  static constexpr sched::Bounds kOne{.preemptions = 1, .stale_reads = 1};
+  static constexpr sched::Bounds kTwo{.preemptions = 2, .stale_reads = 1};
+  static constexpr sched::Bounds kDeep{.preemptions = 2, .stale_reads = 2};
+  static constexpr sched::Bounds kKill{.preemptions = 1, .stale_reads = 1, .kills = 1};
+  static const std::vector<Scenario> all = {
+      {"ring, one consumer", program<RingProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 3}, 3), kDeep},
+      {"ring, two consumers", program<RingProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 3}, 2), kTwo},
+      {"one daemon", program<FlowProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kDeep},
+      {"two daemons", program<FlowProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kOne},
+      {"wait for a slot", program<SlotGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
+      {"reactor harvests", program<EventGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
+      {"cancel queued", program<CancelQueuedProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 3}, 2), kTwo},
+      {"cancel running", program<CancelRunningProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}, 1), kDeep},
+      {"doom", program<DoomProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
+      {"everywhere", program<MailboxProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kDeep},
+      {"mailbox after queue", program<MailboxLateProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kOne},
+      {"held block", program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
+      {"refill", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 0), kTwo},
+      {"refill past tombstones", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 3), kOne},
+      {"stop", program<StopProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}), kOne},
+      {"close", program<CloseProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
+      {"generations wrap", program<WrapProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 4}), kOne},
+      {"death, retry", program<FlowProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}), kKill},
+      {"death with a held block",
+       program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1, .retry = false}), kKill},
+  };
+  return all;
+}
+
+}  // namespace queue_test
