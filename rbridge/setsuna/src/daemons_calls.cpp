@@ -392,7 +392,7 @@ void take_snapshot(std::uint32_t id) noexcept {
       snapshot.rows[i] = {daemons[i].state == dispatch::DaemonInfo::State::kLive ? 1 : 0,
                           static_cast<int>(daemons[i].instance),
                           static_cast<int>(record.assigned.load(std::memory_order_relaxed)),
-                          static_cast<int>(record.completed.load(std::memory_order_relaxed)), daemons[i].pid};
+                          static_cast<int>(record.completed.load(std::memory_order_relaxed)), static_cast<int>(record.pid.load(std::memory_order_relaxed))};
     }
   });
 }
