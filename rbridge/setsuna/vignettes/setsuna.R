@@ -85,7 +85,14 @@ done <- mirai_map(1:2, function(i) {options(digits = 3); leftover <<- TRUE; setw
 mirai_map(1:2, function(i) exists("leftover") || getwd() == "/")[.flat]
 
 ## -------------------------------------------------------------------------------------------------
+launch_local(1)
+status()$connections
+
+## -------------------------------------------------------------------------------------------------
 daemons(0)
+with(daemons(2), {
+  mirai_map(1:3, function(i) i * 10)[.flat]
+})
 
 ## -------------------------------------------------------------------------------------------------
 daemons(2)
@@ -110,6 +117,9 @@ daemons(1, .compute = "writers")
 writer <- mirai(Sys.getpid(), .compute = "writers")[]
 writer == status(.compute = "writers")$pids
 writer %in% status()$pids
+
+## -------------------------------------------------------------------------------------------------
+with_daemons("writers", mirai(Sys.getpid())[]) == writer
 daemons(0, .compute = "writers")
 
 ## -------------------------------------------------------------------------------------------------
