@@ -88,6 +88,11 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   used_bytes_ += spec.length;
   ++unfinished_;
   *must_wake = false;
+  if (gave_up_ && alive() == 0) {
+    free_arguments(task);
+    resolve_death(index, dying_);
+    return index;
+  }
   // FIFO: a free slot is not for us while others wait in the spill.
   if (fifo(task.queue()).head == kNoTask && place(index)) {
     *must_wake = true;
@@ -346,6 +351,10 @@ void Pool::resolve_error(std::uint32_t index, ErrorCode code) {
 
 void Pool::resolve_death(std::uint32_t index, const DeathNote& note) {
   Task& task = table_[index];
+  if (task.has_stream) {
+    streams_.erase(index);
+    task.has_stream = false;
+  }
   task.death = note;
   task.error = ErrorCode::kReset;
   task.where = Task::Where::kNone;
@@ -652,6 +661,7 @@ void Pool::on_dead(std::uint32_t index, std::uint32_t epoch, const DeathNote& no
   }
   if (config_.ephemeral) {
     fail_queue_of(index, note);
+    give_up_if_hopeless();
     spawn_ephemeral();
   } else if (!leaving && info.forked_by_us && config_.respawn && info.failed_starts < kFailedStartsMax) {
     fail_queue_of(index, note);
@@ -708,7 +718,7 @@ void Pool::respawn(std::uint32_t index) {
 void Pool::give_up_if_hopeless() {
   const bool hopeless = std::any_of(daemons_.begin(), daemons_.end(),
                                     [](const DaemonInfo& info) { return info.failed_starts >= kFailedStartsMax; }) &&
-                        alive() == 0;
+                        (config_.ephemeral ? online() : alive()) == 0;
   if (!hopeless) {
     return;
   }

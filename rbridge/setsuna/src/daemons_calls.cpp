@@ -237,12 +237,11 @@ SEXP daemon_kill(SEXP id, SEXP index) {
 }
 
 struct Progress {
-  std::uint32_t online = 0;
-  std::uint32_t alive = 0;
+  std::uint32_t arrived = 0;  // were online, even if they have left again
   bool failed = false;
 };
 
-Progress look(std::uint32_t id) noexcept {
+Progress look(std::uint32_t id, std::uint32_t wanted) noexcept {
   Progress progress;
   guarded([&] {
     Host& host = *Host::existing();
@@ -253,9 +252,12 @@ Progress look(std::uint32_t id) noexcept {
       return;
     }
     profile->sync_online();
-    progress.online = profile->pool().online();
-    progress.alive = profile->pool().alive();
-    progress.failed = !profile->failure.empty() || profile->pool().gave_up();
+    std::uint32_t coming = 0;
+    for (const dispatch::DaemonInfo& daemon : profile->pool().daemons()) {
+      progress.arrived += daemon.instance > 0 ? 1 : 0;
+      coming += daemon.instance == 0 && daemon.state == dispatch::DaemonInfo::State::kStarting ? 1 : 0;
+    }
+    progress.failed = progress.arrived + coming < wanted;
     if (progress.failed) {
       std::snprintf(guard_message, sizeof(guard_message), "%s", profile->failure.c_str());
     }
@@ -268,8 +270,8 @@ SEXP profile_wait_online(SEXP id_, SEXP n) {
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
   const auto wanted = static_cast<std::uint32_t>(Rf_asInteger(n));
   for (;;) {
-    const Progress progress = look(id);
-    if (progress.online >= wanted) {
+    const Progress progress = look(id, wanted);
+    if (progress.arrived >= wanted) {
       return R_NilValue;
     }
     if (progress.failed) {
@@ -339,7 +341,15 @@ SEXP profile_id(SEXP compute) {
 
 SEXP ephemeral_id() {
   const std::uint32_t id = *ephemeral_slot();
-  return id == kNoProfile ? R_NilValue : Rf_ScalarInteger(static_cast<int>(id));
+  bool hopeless = false;
+  guarded([&] {
+    if (Host* host = Host::existing(); host != nullptr && id != kNoProfile) {
+      std::lock_guard<std::mutex> lock(host->mutex());
+      Profile* profile = host->profile(id);
+      hopeless = profile == nullptr || profile->pool().gave_up();
+    }
+  });
+  return id == kNoProfile || hopeless ? R_NilValue : Rf_ScalarInteger(static_cast<int>(id));
 }
 
 SEXP profile_set_sync(SEXP compute, SEXP sync) {
@@ -406,6 +416,7 @@ SEXP real_vector(const double* values, int n) {
 // list(counts = c(connections, cumulative, awaiting, executing, completed), daemons = matrix, memory, backend, reason)
 SEXP profile_status(SEXP id) {
   refuse_in_fork();
+  drain_dropped();
   take_snapshot(static_cast<std::uint32_t>(Rf_asInteger(id)));
   if (!snapshot.found) {
     return R_NilValue;

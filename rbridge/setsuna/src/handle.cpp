@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "guard.hpp"
 #include "host.hpp"
 #include "host_forks.hpp"
 #include "rbridge/codec/codec.hpp"
@@ -176,7 +177,13 @@ void drain_dropped() {
   codec::drain_released();
   HostForks::release_deferred();
   Host* host = Host::existing();
-  if (dropped_count == 0 || host == nullptr) {
+  if (host == nullptr) {
+    return;
+  }
+  if (host->zygote_lost()) {
+    guarded([&] { host->restart_lost_zygotes(); });
+  }
+  if (dropped_count == 0) {
     return;
   }
   std::lock_guard<std::mutex> lock(host->mutex());

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cerrno>
 #include <cstdio>
@@ -138,10 +139,11 @@ void Host::on_wake(const net::Completion&) {
 }
 
 void Host::watch_new() {
+  forget_dead_zygotes();
   for (auto& zygote : zygotes_) {
     if (!zygote->watched && !zygote->dead) {
       zygote->watched = true;
-      reactor_->watch_readable(zygote->client.socket_fd(), net::Handler(&Host::on_zygote_message, zygote.get()));
+      zygote->socket_watch = reactor_->watch_readable(zygote->client.socket_fd(), net::Handler(&Host::on_zygote_message, zygote.get()));
       reactor_->watch_pidfd(zygote->client.pidfd(), net::Handler(&Host::on_zygote_exit, zygote.get()));
     }
     if (!zygote->dead && zygote->client.wants_write()) {
@@ -158,6 +160,19 @@ void Host::watch_new() {
       }
       profile->doorbell_watch =
           reactor_->watch_readable(profile->doorbell().fd(), net::Handler(&Host::on_doorbell, profile.get()));
+    }
+  }
+}
+
+// Of each key the last one is kept: it knows how to start the next and what its predecessor said.
+void Host::forget_dead_zygotes() {
+  for (std::size_t i = 0; i < zygotes_.size();) {
+    const bool replaced = std::any_of(zygotes_.begin() + static_cast<std::ptrdiff_t>(i) + 1, zygotes_.end(),
+                                      [&](const auto& later) { return later->key == zygotes_[i]->key; });
+    if (zygotes_[i]->dead && (replaced || zygotes_[i]->retired)) {
+      zygotes_.erase(zygotes_.begin() + static_cast<std::ptrdiff_t>(i));
+    } else {
+      ++i;
     }
   }
 }
@@ -212,6 +227,7 @@ void Host::on_doorbell(void* context, const net::Completion&) {
 
 // Under the mutex, on the reactor thread.
 void Host::after_change(Profile& profile) {
+  profile.changed = true;
   for (std::uint32_t task : profile.pool().take_notifications()) {
     notifications_.emplace_back(profile.id(), task);
   }
@@ -286,8 +302,38 @@ void Host::ensure_zygote(const std::string& key, const embed::ZygoteSpawn& spawn
                              std::strerror(error));
   }
   std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& other : zygotes_) {
+    if (!other->dead && !other->retired && !key_in_use(other->key)) {
+      other->retired = true;  // replaced: it ends with its last daemon
+      other->client.stop();
+    }
+  }
   zygotes_.push_back(std::move(zygote));
   reactor_->wake();
+}
+
+bool Host::key_in_use(const std::string& key) const {
+  return std::any_of(profiles_.begin(), profiles_.end(), [&](const auto& profile) {
+    return profile && !profile->pool().closed() && profile->config().zygote_key == key;
+  });
+}
+
+// The daemons of this key that were asked for and cannot come.
+void Host::fail_spawns(const std::string& key, const std::string& why) {
+  for (auto& profile : profiles_) {
+    if (!profile || profile->pool().closed() || profile->config().zygote_key != key) {
+      continue;
+    }
+    static_cast<void>(profile->take_spawns());
+    for (std::uint32_t i = 0; i < profile->process_count(); ++i) {
+      DaemonProcess& process = profile->process(i);
+      if (!process.external && !process.reported && !process.watched) {
+        process.reported = true;
+        daemon_failed(*profile, i, process.epoch, why);
+      }
+    }
+    after_change(*profile);
+  }
 }
 
 void Host::restart_lost_zygotes() {
@@ -296,7 +342,8 @@ void Host::restart_lost_zygotes() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (auto& profile : profiles_) {
-      if (!profile || profile->pool().closed() || zygote_for(profile->config().zygote_key) != nullptr) {
+      if (!profile || profile->pool().closed() || profile->pool().gave_up() ||
+          zygote_for(profile->config().zygote_key) != nullptr) {
         continue;
       }
       for (auto it = zygotes_.rbegin(); it != zygotes_.rend(); ++it) {
@@ -308,7 +355,13 @@ void Host::restart_lost_zygotes() {
     }
   }
   for (const auto& [key, spawn] : wanted) {
-    ensure_zygote(key, spawn);
+    try {
+      ensure_zygote(key, spawn);
+    } catch (const std::exception& error) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      fail_spawns(key, error.what());
+      zygote_lost_.store(true, std::memory_order_release);  // once more, until the pools give up
+    }
   }
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto& profile : profiles_) {
@@ -406,7 +459,9 @@ void Host::handle(Zygote& zygote, embed::ZygoteEvent& event) {
     return;
   }
   if (event.kind == Kind::lost) {
-    return;  // its pidfd tells the rest
+    zygote.problem = event.message;
+    zygote.client.terminate();  // if it has not ended: its pidfd tells the rest
+    return;
   }
   std::uint32_t epoch = 0;
   Profile* profile = profile_of(event.daemon, &epoch);
@@ -450,6 +505,7 @@ void Host::on_zygote_exit(void* context, const net::Completion&) {
     int status = 0;
     zygote->client.check_exit(&status);
     zygote->dead = true;
+    host->reactor_->forget(zygote->socket_watch);
     zygote->failures += zygote->ready ? 0 : 1;
     // Its daemons die with it (the kernel sees to that) and nobody will report them: the pidfd is the only witness.
     for (auto& profile : host->profiles_) {
@@ -457,7 +513,8 @@ void Host::on_zygote_exit(void* context, const net::Completion&) {
         continue;
       }
       if (!zygote->ready) {
-        profile->failure = "their R did not start: " + zygote->client.error_output();
+        const std::string output = zygote->client.error_output();
+        profile->failure = output.empty() ? zygote->problem : "their R did not start: " + output;
       }
       for (std::uint32_t i = 0; i < profile->process_count(); ++i) {
         DaemonProcess& process = profile->process(i);

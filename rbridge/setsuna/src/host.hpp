@@ -61,11 +61,13 @@ class Host {
     std::string key;
     embed::ZygoteSpawn spawn;
     embed::ZygoteClient client;
+    net::Token socket_watch;
     bool watched = false;
     bool ready = false;
     bool dead = false;
     bool retired = false;  // forks no more
-    int failures = 0;  // ended before it was ready, in a row
+    int failures = 0;     // ended before it was ready, in a row
+    std::string problem;  // why it is of no use although it runs
     Host* host = nullptr;
   };
   struct DaemonWatch {
@@ -98,6 +100,7 @@ class Host {
   embed::JoinReply answer_join(Profile& profile, const embed::JoinRequest& request, int fd, std::uint32_t* index);
   void handle(Zygote& zygote, embed::ZygoteEvent& event);
   void watch_new();
+  void forget_dead_zygotes();
   void watch_daemon(Profile& profile, std::uint32_t index);
   void set_timer();
   void collect_finished();
@@ -108,6 +111,8 @@ class Host {
   void flush_spawns(Profile& profile);
   void order_forks(Zygote& zygote, Profile& profile, const std::vector<embed::DaemonId>& ids, const DaemonStart* start);
   Zygote* zygote_for(const std::string& key);
+  bool key_in_use(const std::string& key) const;
+  void fail_spawns(const std::string& key, const std::string& why);
   Profile* profile_of(embed::DaemonId id, std::uint32_t* epoch);
   void daemon_failed(Profile& profile, std::uint32_t index, std::uint32_t epoch, const std::string& why);
   void abandon_in_child();

@@ -99,6 +99,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   runtime::UniqueFd listener;  // until the reactor adopts it
   int adopted_listener = -1;
   std::string failure;      // why its daemons cannot start
+  bool changed = false;     // the reactor has news that the R thread has not seen
 
   // dispatch::QueuePort
   std::uint32_t acquire_slot() override { return port_.acquire_slot(); }

@@ -64,6 +64,11 @@ SubmitOutcome submit_locked(Host& host, std::uint32_t id, const dispatch::Submit
   if (profile == nullptr || profile->pool().closed()) {
     return SubmitOutcome::kClosed;
   }
+  if (profile->pool().gave_up() && profile->pool().alive() == 0) {
+    std::snprintf(guard_message, sizeof(guard_message), "the daemons cannot start any more: %s",
+                  profile->failure.empty() ? "their processes ended at once" : profile->failure.c_str());
+    return SubmitOutcome::kHopeless;
+  }
   if (!profile->pool().admits(spec.length)) {
     profile->progress();
     if (!profile->pool().admits(spec.length)) {

@@ -14,6 +14,7 @@ enum class SubmitOutcome {
   kDone,
   kFull,      // over budget or no room now: unfinished tasks can change that
   kTooLarge,  // never: guard_message says why
+  kHopeless,  // nobody will ever take it: guard_message says why
   kClosed,    // the profile is gone
 };
 

@@ -210,7 +210,8 @@ SEXP submit_buffer(std::uint32_t profile, const dispatch::SubmitSpec& spec, bool
     std::uint64_t outstanding = 0;
     switch (try_submit(profile, buffer, spec, &ref, &outstanding)) {
       case SubmitOutcome::kDone: return make_handle(ref, outstanding);
-      case SubmitOutcome::kTooLarge: Rf_error("%s", guard_message);
+      case SubmitOutcome::kTooLarge:
+      case SubmitOutcome::kHopeless: Rf_error("%s", guard_message);
       case SubmitOutcome::kClosed: Rf_error("the profile's daemons were reset while mirai() waited for memory");
       case SubmitOutcome::kFull: break;
     }
@@ -334,6 +335,7 @@ bool unresolved_handle(SEXP x) { return handle_state(x) == HandleState::kOpen &&
 
 SEXP mirai_unresolved(SEXP x) {
   refuse_in_fork();
+  drain_dropped();
   if (is_handle(x)) {
     return Rf_ScalarLogical(unresolved_handle(check_handle(x)));
   }
@@ -472,7 +474,8 @@ std::uint32_t add_constant(std::uint32_t profile) {
     std::uint32_t constant = dispatch::kNoConstant;
     switch (try_add_constant(profile, buffer, &constant)) {
       case SubmitOutcome::kDone: return constant;
-      case SubmitOutcome::kTooLarge: Rf_error("%s", guard_message);
+      case SubmitOutcome::kTooLarge:
+      case SubmitOutcome::kHopeless: Rf_error("%s", guard_message);
       case SubmitOutcome::kClosed: Rf_error("the profile's daemons were reset while mirai_map() waited for memory");
       case SubmitOutcome::kFull: break;
     }

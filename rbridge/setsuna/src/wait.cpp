@@ -188,7 +188,8 @@ void sleep_for_profile(std::uint32_t id) noexcept {
       Profile* profile = host.profile(id);
       if (profile != nullptr && !profile->pool().closed()) {
         profile->port().arm_gate(profile->pool().gate_for(dispatch::kNoTask));
-        sleep = !profile->port().anything_done() && !profile->sync_online() && profile->failure.empty();
+        sleep = !profile->port().anything_done() && !profile->sync_online() && !profile->changed;
+        profile->changed = false;
         host.set_waiting(sleep);
       }
     }
