@@ -284,18 +284,19 @@ SEXP profile_wait_online(SEXP id_, SEXP n) {
 
 // How the daemons with these indices (from 1) are: all started, or why they will not.
 Progress look_at_started(std::uint32_t id, const int* indices, int count) noexcept {
-  Progress progress = look(id);
-  if (progress.failed) {
-    return progress;
-  }
-  progress.online = 0;
+  Progress progress = look(id, 0);
+  progress.arrived = 0;
   guarded([&] {
     Host& host = *Host::existing();
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile* profile = host.profile(id);
+    if (profile == nullptr || profile->pool().gave_up()) {
+      progress.failed = true;
+      std::snprintf(guard_message, sizeof(guard_message), "%s", profile == nullptr ? "" : profile->failure.c_str());
+    }
     for (int i = 0; profile != nullptr && i < count; ++i) {
       const auto state = profile->pool().daemons()[static_cast<std::size_t>(indices[i] - 1)].state;
-      progress.online += state != dispatch::DaemonInfo::State::kStarting ? 1 : 0;
+      progress.arrived += state != dispatch::DaemonInfo::State::kStarting ? 1 : 0;
     }
   });
   return progress;
@@ -309,7 +310,7 @@ SEXP daemons_wait_started(SEXP id_, SEXP indices) {
     if (progress.failed) {
       return Rf_mkString(guard_message);
     }
-    if (progress.online >= static_cast<std::uint32_t>(count)) {
+    if (progress.arrived >= static_cast<std::uint32_t>(count)) {
       return R_NilValue;
     }
     sleep_for_profile(id);
@@ -402,7 +403,9 @@ void take_snapshot(std::uint32_t id) noexcept {
       snapshot.rows[i] = {daemons[i].state == dispatch::DaemonInfo::State::kLive ? 1 : 0,
                           static_cast<int>(daemons[i].instance),
                           static_cast<int>(record.assigned.load(std::memory_order_relaxed)),
-                          static_cast<int>(record.completed.load(std::memory_order_relaxed)), static_cast<int>(record.pid.load(std::memory_order_relaxed))};
+                          static_cast<int>(record.completed.load(std::memory_order_relaxed)), daemons[i].state == dispatch::DaemonInfo::State::kLive
+                              ? static_cast<int>(record.pid.load(std::memory_order_relaxed))
+                              : daemons[i].pid};
     }
   });
 }
