@@ -98,7 +98,7 @@ struct DaemonRecord {
   Atom<std::uint64_t> assigned;       // tasks claimed by this incarnation
   Atom<std::uint64_t> completed;      // tasks finished by this incarnation
   Atom<std::uint64_t> cancel_mailed;  // of a task of the mailbox
-  // Line 3: blocks that the host gives back: Treiber stack of data-area offsets; only the host pushes, only the owner takes all.
+  // Line 3: blocks that the host gives back: Treiber stack of segment offsets; only the host pushes, only the owner takes all.
   alignas(64) Atom<std::uint64_t> handback;
   // Line 4, 5: the mailbox's tickets.
   alignas(64) Atom<std::uint64_t> mailbox_head;
@@ -124,7 +124,7 @@ template <template <class> class Atom>
 struct alignas(64) TaskSlot {
   Atom<std::uint64_t> word;
   // Written by the host before READY, immutable until FREE.
-  std::uint64_t arg_offset;    // in the data area; meaningful if arg_bytes > kInlineArgBytes
+  std::uint64_t arg_offset;    // from the segment's start; meaningful if arg_bytes > kInlineArgBytes
   std::uint64_t arg_bytes;
   std::uint64_t const_offset;  // shared constant (function and constants of a map); const_bytes 0: none
   std::uint64_t const_bytes;
