@@ -119,7 +119,8 @@ class DaemonPort {
   }
 
   void wake_host() {
-    view_.host->futex.fetch_add(1, std::memory_order_release);  // ORDERING host/sleep: pairs with the acquire load before its wait
+    // ORDERING host/sleep: release; pairs with the acquire load before the host's wait.
+    view_.host->futex.fetch_add(1, std::memory_order_release);
     Futex::wake(&view_.host->futex, 1);
   }
 
@@ -140,9 +141,7 @@ class DaemonPort {
   bool has_work() { return mailbox_.has_work() || ring_.has_work(); }
 
   // slot and generation in one word; +1 keeps slot 0 of generation 0 apart from "none".
-  static std::uint64_t pack(const Claim& claim) {
-    return ((std::uint64_t{claim.slot} + 1) << 32) | claim.generation;
-  }
+  static std::uint64_t pack(const Claim& claim) { return ((std::uint64_t{claim.slot} + 1) << 32) | claim.generation; }
 
  private:
   // Whoever shortens a queue looks whether it has run low, a claim or not: its last items may have been tombstones.

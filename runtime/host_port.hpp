@@ -187,6 +187,7 @@ class HostPort {
     }
     record.state.store(static_cast<std::uint32_t>(DaemonState::kDead), std::memory_order_release);
     for (std::uint32_t slot = 0; slot <= highest_used_ && slot < view_.slot_count; ++slot) {
+      // ORDERING claim/reap: acquire sees what the owner did before it claimed.
       const SlotWord seen = word(slot);
       if (!seen.owned_by(index, epoch)) {
         continue;
@@ -217,7 +218,8 @@ class HostPort {
 
   // From inside reap()'s visit: run it again on another daemon. False: that mailbox is full.
   bool requeue(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) {
-    return make_ready(slot, word(slot).generation() + (SETSUNA_RULE(retry_has_a_new_generation) ? 1 : 0), queue, generation);
+    return make_ready(slot, word(slot).generation() + (SETSUNA_RULE(retry_has_a_new_generation) ? 1 : 0), queue,
+                      generation);
   }
   // From inside reap()'s visit: give the task up.
   void release_dead(std::uint32_t slot) { release(slot); }

@@ -34,22 +34,22 @@ inline constexpr std::size_t kPageBytes = 4096;
 struct SegmentHeader {
   std::uint64_t magic;
   std::uint32_t protocol_version;
-  std::uint32_t slot_count;    // power of two, <= 32768; also the size of the ready ring
-  std::uint64_t layout_hash;   // kLayoutHash of the builder
-  std::uint64_t build_id[2];   // hash of the package version and its R version
-  std::uint64_t total_bytes;   // of the memfd
+  std::uint32_t slot_count;   // power of two, <= 32768; also the size of the ready ring
+  std::uint64_t layout_hash;  // kLayoutHash of the builder
+  std::uint64_t build_id[2];  // hash of the package version and its R version
+  std::uint64_t total_bytes;  // of the memfd
   std::uint64_t control_offset;
   std::uint64_t daemons_offset;
   std::uint64_t cells_offset;
   std::uint64_t done_bits_offset;
   std::uint64_t extent_table_offset;
   std::uint64_t slots_offset;
-  std::uint64_t data_offset;   // 2 MB aligned
+  std::uint64_t data_offset;  // 2 MB aligned
   std::uint32_t extent_count;
-  std::uint32_t daemon_max;    // records present, <= kMaxDaemons
+  std::uint32_t daemon_max;  // records present, <= kMaxDaemons
   std::uint32_t host_pid;
   std::uint32_t host_uid;
-  char profile[128];           // name, NUL-terminated, for tools that look at a running host
+  char profile[128];  // name, NUL-terminated, for tools that look at a running host
 };
 static_assert(sizeof(SegmentHeader) <= kPageBytes);
 static_assert(offsetof(SegmentHeader, slot_count) == 12 && offsetof(SegmentHeader, layout_hash) == 16 &&
@@ -70,10 +70,11 @@ struct Control {
   alignas(64) Atom<std::uint64_t> ring_tail;  // next ticket to give
   alignas(64) Atom<std::uint64_t> host_gate;  // see gate.hpp
   alignas(64) Atom<std::uint64_t> refill_gate;
-  alignas(64) std::array<Atom<std::uint64_t>, kIdleWords> idle;  // bit per daemon: parked, and nobody has claimed its wake
-  alignas(64) Atom<std::uint32_t> low_water;  // ready tasks below which a claim wakes the reactor
-  Atom<std::uint32_t> spin_us;                // bounded spin before parking; 0: park at once
-  Atom<std::uint32_t> flags;                  // kControlClosing
+  alignas(
+      64) std::array<Atom<std::uint64_t>, kIdleWords> idle;  // bit per daemon: parked, and nobody has claimed its wake
+  alignas(64) Atom<std::uint32_t> low_water;                 // ready tasks below which a claim wakes the reactor
+  Atom<std::uint32_t> spin_us;                               // bounded spin before parking; 0: park at once
+  Atom<std::uint32_t> flags;                                 // kControlClosing
 };
 inline constexpr std::uint32_t kControlClosing = 1;  // daemons finish what they hold and exit
 
@@ -124,13 +125,13 @@ template <template <class> class Atom>
 struct alignas(64) TaskSlot {
   Atom<std::uint64_t> word;
   // Written by the host before READY, immutable until FREE.
-  std::uint64_t arg_offset;    // from the segment's start; meaningful if arg_bytes > kInlineArgBytes
+  std::uint64_t arg_offset;  // from the segment's start; meaningful if arg_bytes > kInlineArgBytes
   std::uint64_t arg_bytes;
   std::uint64_t const_offset;  // shared constant (function and constants of a map); const_bytes 0: none
   std::uint64_t const_bytes;
-  std::uint64_t const_key;     // never reused in a segment: a daemon may cache the decoded value under it
-  std::uint64_t task;          // host-private id, echoed for tools
-  std::uint16_t arg_block;     // hold bit of the argument block, or kNoBlockId: do not make views
+  std::uint64_t const_key;  // never reused in a segment: a daemon may cache the decoded value under it
+  std::uint64_t task;       // host-private id, echoed for tools
+  std::uint16_t arg_block;  // hold bit of the argument block, or kNoBlockId: do not make views
   std::uint16_t const_block;
   TaskKind kind;
   std::uint8_t pad[3];
@@ -139,7 +140,7 @@ struct alignas(64) TaskSlot {
   // Written by the owner before DONE.
   std::uint32_t result_status;  // ResultStatus
   std::uint64_t result_offset;
-  std::uint64_t result_bytes;   // inline if <= kInlineResultBytes
+  std::uint64_t result_bytes;  // inline if <= kInlineResultBytes
   alignas(64) std::uint8_t arg[kInlineArgBytes];
   alignas(64) std::uint8_t result[kInlineResultBytes];
 };

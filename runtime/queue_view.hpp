@@ -20,7 +20,8 @@ struct QueueView {
   std::size_t daemon_stride = kPageBytes;
 
   DaemonRecord<Atom>& daemon(std::uint32_t index) const {
-    return *reinterpret_cast<DaemonRecord<Atom>*>(reinterpret_cast<char*>(daemons) + std::size_t{index} * daemon_stride);
+    return *reinterpret_cast<DaemonRecord<Atom>*>(reinterpret_cast<char*>(daemons) +
+                                                  std::size_t{index} * daemon_stride);
   }
   std::uint32_t done_words() const { return (slot_count + 63) / 64; }
   std::uint32_t idle_words() const { return (daemon_max + 63) / 64; }

@@ -183,9 +183,9 @@ class ReadyRing {
     claimed_generation_ = seen.generation();
     std::uint64_t expected = seen.bits();
     // ORDERING claim/reap: release so that the reaper, who acquires the word, sees all that this owner did before.
-    return word.compare_exchange_strong(
-        expected, SlotWord::make(SlotState::kClaimed, owner, epoch, seen.generation()).bits(),
-        std::memory_order_acq_rel, std::memory_order_acquire);
+    return word.compare_exchange_strong(expected,
+                                        SlotWord::make(SlotState::kClaimed, owner, epoch, seen.generation()).bits(),
+                                        std::memory_order_acq_rel, std::memory_order_acquire);
   }
 
   std::uint32_t slot_generation(RingCell) const { return claimed_generation_; }

@@ -12,7 +12,7 @@ namespace setsuna::embed {
 inline constexpr std::uint64_t kConstantShareable = 1;  // may be kept decoded between tasks
 
 struct CachedConstant {
-  std::uint64_t key = 0;  // 0: vacant
+  std::uint64_t key = 0;   // 0: vacant
   std::uint64_t used = 0;  // tick of the last use
   SEXP value = nullptr;    // kept alive in the cache's list
   codec::ViewSource* source = nullptr;

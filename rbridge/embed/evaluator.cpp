@@ -56,10 +56,10 @@ codec::Options codec_options{nullptr};  // hooks of serial_config(), preserved
 // The task in hand. Plain data: survives a long jump out of run().
 struct InHand {
   Claim claim;
-  bool active = false;         // claimed, not completed
-  bool replaying = false;      // a kReplay: `replay_at` is where its next entry starts
+  bool active = false;     // claimed, not completed
+  bool replaying = false;  // a kReplay: `replay_at` is where its next entry starts
   std::uint64_t replay_at = 0;
-  bool counted = false;        // it is a user's task (maxtasks)
+  bool counted = false;  // it is a user's task (maxtasks)
   codec::ViewSource* source = nullptr;
 } hand;
 Claim pending;  // claimed from the ready queue while the mailbox had something to do first
@@ -133,7 +133,8 @@ void release_source(codec::ViewSource* source) {
   auto* held = static_cast<HeldSource*>(source->owner);
   if (source->writable_given) {
     // Private copies of pages must not be seen by the next user of the block. Views are only made of whole extents.
-    ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes), MADV_DONTNEED);
+    ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes),
+              MADV_DONTNEED);
   }
   port->unhold(held->block);
   std::free(held);
@@ -410,9 +411,8 @@ SEXP decode_arguments(const Slot& slot) {
   const std::uint8_t* base = slot.arg;
   if (slot.arg_bytes > runtime::kInlineArgBytes) {
     hand.source = make_source(slot.arg_offset, slot.arg_bytes, slot.arg_block);
-    base = hand.source != nullptr
-               ? hand.source->base
-               : reinterpret_cast<const std::uint8_t*>(attachment->segment.base()) + slot.arg_offset;
+    base = hand.source != nullptr ? hand.source->base
+                                  : reinterpret_cast<const std::uint8_t*>(attachment->segment.base()) + slot.arg_offset;
   }
   codec::Cursor cursor{base, base + slot.arg_bytes, base, hand.source};
   return set_root(kArgs, codec::decode(&cursor, &codec_options));
@@ -586,8 +586,7 @@ void Evaluator::attach(int segment_fd, int host_page_fd, int refill_fd, std::uin
   std::string error;
   runtime::UniqueFd page_fd(host_page_fd);
   runtime::EventFd reactor{runtime::UniqueFd(refill_fd)};
-  std::optional<runtime::Segment> segment =
-      runtime::Segment::attach(runtime::UniqueFd(segment_fd), build_id(), &error);
+  std::optional<runtime::Segment> segment = runtime::Segment::attach(runtime::UniqueFd(segment_fd), build_id(), &error);
   if (!segment) {
     throw std::runtime_error(error);
   }

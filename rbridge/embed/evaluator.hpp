@@ -10,11 +10,11 @@ namespace setsuna::embed {
 
 struct EvaluatorOptions {
   bool cleanup = true;
-  bool forked = true;            // has a process group of its own (a daemon that dialled in has not)
-  double idletime_ms = -1;       // < 0: none
+  bool forked = true;       // has a process group of its own (a daemon that dialled in has not)
+  double idletime_ms = -1;  // < 0: none
   double walltime_ms = -1;
   double maxtasks = -1;
-  std::int32_t stream[6] = {};   // L'Ecuyer-CMRG state of this daemon
+  std::int32_t stream[6] = {};  // L'Ecuyer-CMRG state of this daemon
   bool has_stream = false;
 };
 

@@ -62,7 +62,8 @@ bool join_profile(const std::string& url, Joined* joined, std::string* error, bo
     return false;
   }
   if (!parsed.url->is_local()) {
-    *error = "'" + url + "' is on the network: this version joins hosts of the same machine only, at abstract:// or ipc://";
+    *error =
+        "'" + url + "' is on the network: this version joins hosts of the same machine only, at abstract:// or ipc://";
     return false;
   }
   net::SocketResult socket = net::connect_unix(*parsed.url, SOCK_SEQPACKET);

@@ -77,8 +77,8 @@ ProfileConfig config_from(SEXP options) {
   config.base_stream = config.pool.stream;
   config.url = text(options, "url");
   const double memory_mb = number(options, "memory", -1);
-  config.pool.budget_bytes = memory_mb >= 0 ? static_cast<std::uint64_t>(memory_mb * 1e6)
-                                            : runtime::memory_ceiling().bytes / 2;
+  config.pool.budget_bytes =
+      memory_mb >= 0 ? static_cast<std::uint64_t>(memory_mb * 1e6) : runtime::memory_ceiling().bytes / 2;
   config.config_fd = config_fd_from(options);
   return config;
 }
@@ -192,9 +192,9 @@ SEXP profile_add_daemons(SEXP id, SEXP n, SEXP options) {
   SEXP out = PROTECT(Rf_allocVector(INTSXP, wanted));
   int added = 0;
   const bool done = guarded([&] {
-    const auto start = std::make_shared<DaemonStart>(
-        DaemonStart{config_fd_from(options), flag(options, "output", false),
-                    static_cast<std::int32_t>(number(options, "autoexit", 0))});
+    const auto start =
+        std::make_shared<DaemonStart>(DaemonStart{config_fd_from(options), flag(options, "output", false),
+                                                  static_cast<std::int32_t>(number(options, "autoexit", 0))});
     Host& host = Host::get();
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile* profile = host.profile(static_cast<std::uint32_t>(Rf_asInteger(id)));
@@ -403,7 +403,8 @@ void take_snapshot(std::uint32_t id) noexcept {
       snapshot.rows[i] = {daemons[i].state == dispatch::DaemonInfo::State::kLive ? 1 : 0,
                           static_cast<int>(daemons[i].instance),
                           static_cast<int>(record.assigned.load(std::memory_order_relaxed)),
-                          static_cast<int>(record.completed.load(std::memory_order_relaxed)), daemons[i].state == dispatch::DaemonInfo::State::kLive
+                          static_cast<int>(record.completed.load(std::memory_order_relaxed)),
+                          daemons[i].state == dispatch::DaemonInfo::State::kLive
                               ? static_cast<int>(record.pid.load(std::memory_order_relaxed))
                               : daemons[i].pid};
     }
@@ -516,8 +517,10 @@ SEXP host_backend() {
 
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kDaemonEntries[] = {
-    ENTRY(profile_open, 2),     ENTRY(profile_add_daemons, 3), ENTRY(profile_wait_online, 2), ENTRY(profile_close, 2),
-    ENTRY(profile_id, 1),       ENTRY(ephemeral_id, 0),        ENTRY(profile_set_sync, 2),    ENTRY(profile_is_sync, 1),
-    ENTRY(profile_status, 1),   ENTRY(profile_next_stream, 1), ENTRY(seed_stream, 1),         ENTRY(profile_everywhere, 3),
-    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),      ENTRY(host_backend, 0),     {nullptr, nullptr, 0},
+    ENTRY(profile_open, 2),         ENTRY(profile_add_daemons, 3), ENTRY(profile_wait_online, 2),
+    ENTRY(profile_close, 2),        ENTRY(profile_id, 1),          ENTRY(ephemeral_id, 0),
+    ENTRY(profile_set_sync, 2),     ENTRY(profile_is_sync, 1),     ENTRY(profile_status, 1),
+    ENTRY(profile_next_stream, 1),  ENTRY(seed_stream, 1),         ENTRY(profile_everywhere, 3),
+    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),         ENTRY(host_backend, 0),
+    {nullptr, nullptr, 0},
 };

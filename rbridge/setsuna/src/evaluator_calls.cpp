@@ -7,8 +7,8 @@
 
 #include "dispatch/rng_stream.hpp"
 #include "glue.hpp"
-#include "rbridge/embed/evaluator.hpp"
 #include "nested.hpp"
+#include "rbridge/embed/evaluator.hpp"
 #include "rbridge/embed/join.hpp"
 #include "rbridge/embed/task_scope.hpp"
 
@@ -130,10 +130,15 @@ SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
 }  // namespace
 
 extern const R_CallMethodDef kEvaluatorEntries[] = {
-    SETSUNA_ENTRY(daemon_attach, daemon_attach, 3), SETSUNA_ENTRY(daemon_start, daemon_start, 1),
-    SETSUNA_ENTRY(daemon_hooks, daemon_hooks, 1),  
-    SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),     SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
-    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),   SETSUNA_ENTRY(daemon_stream, daemon_stream, 3), SETSUNA_ENTRY(daemon_join, daemon_join, 1),
-    SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2), SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
+    SETSUNA_ENTRY(daemon_attach, daemon_attach, 3),
+    SETSUNA_ENTRY(daemon_start, daemon_start, 1),
+    SETSUNA_ENTRY(daemon_hooks, daemon_hooks, 1),
+    SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),
+    SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
+    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),
+    SETSUNA_ENTRY(daemon_stream, daemon_stream, 3),
+    SETSUNA_ENTRY(daemon_join, daemon_join, 1),
+    SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2),
+    SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
     {nullptr, nullptr, 0},
 };

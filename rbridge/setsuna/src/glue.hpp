@@ -32,4 +32,4 @@ extern const R_CallMethodDef kTaskEntries[];
 
 // A row of such a table. The detour over void (*)() is the cast that compilers accept for any function.
 #define SETSUNA_ENTRY(name, function, args) \
-  { #name, reinterpret_cast<DL_FUNC>(reinterpret_cast<void (*)()>(&(function))), args }
+  { #name, reinterpret_cast < DL_FUNC>(reinterpret_cast <void (*)()>(&(function))), args }

@@ -28,8 +28,9 @@ bool guarded(Work&& work) noexcept {
 
 inline void refuse_in_fork() {
   if (Host::forked()) {
-    Rf_error("setsuna cannot be used in a process forked from the one that loaded it (by mclapply, say): "
-             "call mirai() before the fork, or start a process of its own");
+    Rf_error(
+        "setsuna cannot be used in a process forked from the one that loaded it (by mclapply, say): "
+        "call mirai() before the fork, or start a process of its own");
   }
 }
 

@@ -29,7 +29,8 @@ std::size_t dropped_count = 0;
 std::size_t dropped_capacity = 0;
 
 void* to_address(TaskRef ref) {
-  return reinterpret_cast<void*>((static_cast<std::uintptr_t>(ref.profile) << 33) | (std::uintptr_t{ref.task} << 1) | 1U);
+  return reinterpret_cast<void*>((static_cast<std::uintptr_t>(ref.profile) << 33) | (std::uintptr_t{ref.task} << 1) |
+                                 1U);
 }
 
 TaskRef from_address(void* address) {

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdio>
 #include <cstring>
 #include <span>
@@ -143,7 +143,8 @@ void Host::watch_new() {
   for (auto& zygote : zygotes_) {
     if (!zygote->watched && !zygote->dead) {
       zygote->watched = true;
-      zygote->socket_watch = reactor_->watch_readable(zygote->client.socket_fd(), net::Handler(&Host::on_zygote_message, zygote.get()));
+      zygote->socket_watch =
+          reactor_->watch_readable(zygote->client.socket_fd(), net::Handler(&Host::on_zygote_message, zygote.get()));
       reactor_->watch_pidfd(zygote->client.pidfd(), net::Handler(&Host::on_zygote_exit, zygote.get()));
     }
     if (!zygote->dead && zygote->client.wants_write()) {
@@ -298,8 +299,8 @@ void Host::ensure_zygote(const std::string& key, const embed::ZygoteSpawn& spawn
   zygote->spawn = spawn;
   zygote->host = this;
   if (const int error = zygote->client.start(spawn); error != 0) {
-    throw std::runtime_error("the daemons' fork server '" + spawn.program + "' cannot be started: " +
-                             std::strerror(error));
+    throw std::runtime_error("the daemons' fork server '" + spawn.program +
+                             "' cannot be started: " + std::strerror(error));
   }
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto& other : zygotes_) {

@@ -66,8 +66,8 @@ class Host {
     bool ready = false;
     bool dead = false;
     bool retired = false;  // forks no more
-    int failures = 0;     // ended before it was ready, in a row
-    std::string problem;  // why it is of no use although it runs
+    int failures = 0;      // ended before it was ready, in a row
+    std::string problem;   // why it is of no use although it runs
     Host* host = nullptr;
   };
   struct DaemonWatch {

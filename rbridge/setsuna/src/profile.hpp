@@ -25,11 +25,11 @@ struct ProfileConfig {
   std::vector<std::string> preload;
   runtime::UniqueFd config_fd;  // for daemons, see .host_config()
   bool output = false;
-  std::int32_t autoexit = 0;    // as in embed::ForkRequest
+  std::int32_t autoexit = 0;  // as in embed::ForkRequest
   std::uint32_t spin_us = 0;
   std::uint32_t slot_count = runtime::kDefaultSlots;
-  std::uint64_t data_bytes = 0;  // 0: as much as this process may use
-  std::string url;               // abstract:// or ipc://, at which processes of this user may join; empty: none
+  std::uint64_t data_bytes = 0;         // 0: as much as this process may use
+  std::string url;                      // abstract:// or ipc://, at which processes of this user may join; empty: none
   dispatch::StreamState base_stream{};  // daemon k has stream k of it
 };
 
@@ -47,10 +47,10 @@ struct DaemonProcess {
   runtime::UniqueFd pidfd;
   net::Token watch;
   bool watched = false;
-  bool gone = false;      // the pidfd said so
-  bool reported = false;  // the fork server said so
-  bool external = false;  // not a child of our fork server
-  std::string url;        // shown by status()
+  bool gone = false;                         // the pidfd said so
+  bool reported = false;                     // the fork server said so
+  bool external = false;                     // not a child of our fork server
+  std::string url;                           // shown by status()
   std::shared_ptr<const DaemonStart> start;  // null: as the profile says. Its replacements start with the same
   dispatch::DeathNote note;
 };
@@ -98,8 +98,8 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   net::Token doorbell_watch;
   runtime::UniqueFd listener;  // until the reactor adopts it
   int adopted_listener = -1;
-  std::string failure;      // why its daemons cannot start
-  bool changed = false;     // the reactor has news that the R thread has not seen
+  std::string failure;   // why its daemons cannot start
+  bool changed = false;  // the reactor has news that the R thread has not seen
 
   // dispatch::QueuePort
   std::uint32_t acquire_slot() override { return port_.acquire_slot(); }

@@ -24,7 +24,7 @@ std::uint64_t key_of(TaskRef ref) { return (std::uint64_t{ref.profile} << 32) | 
 
 struct Watches {
   std::mutex mutex;
-  std::unordered_map<std::uint64_t, std::vector<int>> loops;   // of tasks that promises wait for
+  std::unordered_map<std::uint64_t, std::vector<int>> loops;  // of tasks that promises wait for
   std::unordered_map<int, std::vector<std::uint64_t>> ready;  // by loop: resolved, its callback is under way
 };
 

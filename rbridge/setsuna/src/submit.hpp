@@ -24,7 +24,8 @@ SubmitOutcome try_submit(std::uint32_t profile, const codec::EncodeBuffer& buffe
                          TaskRef* ref, std::uint64_t* outstanding) noexcept;
 
 // The bytes of `buffer` become a shared constant; the caller holds one reference.
-SubmitOutcome try_add_constant(std::uint32_t profile, const codec::EncodeBuffer& buffer, std::uint32_t* constant) noexcept;
+SubmitOutcome try_add_constant(std::uint32_t profile, const codec::EncodeBuffer& buffer,
+                               std::uint32_t* constant) noexcept;
 void release_constant(std::uint32_t profile, std::uint32_t constant) noexcept;
 
 }  // namespace setsuna::host

@@ -10,8 +10,8 @@
 #include "profile_codec.hpp"
 #include "profiles_state.hpp"
 #include "rbridge/codec/codec.hpp"
-#include "runtime/clock.hpp"
 #include "repeated.hpp"
+#include "runtime/clock.hpp"
 #include "submit.hpp"
 #include "wait.hpp"
 
@@ -452,9 +452,7 @@ SEXP mirai_is(SEXP x) { return Rf_ScalarLogical(is_handle(x)); }
 
 SEXP mirai_resolved_from(SEXP value) { return make_resolved_handle(value); }
 
-SEXP make_error_value(SEXP code) {
-  return error_value(static_cast<dispatch::ErrorCode>(Rf_asInteger(code)), nullptr);
-}
+SEXP make_error_value(SEXP code) { return error_value(static_cast<dispatch::ErrorCode>(Rf_asInteger(code)), nullptr); }
 
 // --- mirai_map() -------------------------------------------------------------------------------------------
 
@@ -570,8 +568,8 @@ SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon) {
 
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kTaskEntries[] = {
-    ENTRY(task_parts, 2),          ENTRY(mirai_submit_to, 4),     ENTRY(mirai_submit, 3),        ENTRY(mirai_data, 1),     ENTRY(mirai_unresolved, 1),
-    ENTRY(mirai_wait, 1),          ENTRY(mirai_collect, 1),  ENTRY(mirai_race, 2),
-    ENTRY(mirai_stop, 1),          ENTRY(mirai_is, 1),       ENTRY(mirai_resolved_from, 1),
-    ENTRY(make_error_value, 1),    ENTRY(mirai_map_submit, 6), {nullptr, nullptr, 0},
+    ENTRY(task_parts, 2),       ENTRY(mirai_submit_to, 4), ENTRY(mirai_submit, 3),        ENTRY(mirai_data, 1),
+    ENTRY(mirai_unresolved, 1), ENTRY(mirai_wait, 1),      ENTRY(mirai_collect, 1),       ENTRY(mirai_race, 2),
+    ENTRY(mirai_stop, 1),       ENTRY(mirai_is, 1),        ENTRY(mirai_resolved_from, 1), ENTRY(make_error_value, 1),
+    ENTRY(mirai_map_submit, 6), {nullptr, nullptr, 0},
 };

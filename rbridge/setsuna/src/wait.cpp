@@ -91,9 +91,7 @@ void disarm(Host& host, const TaskRef* refs, int count) {
   }
 }
 
-void sleep_on_page(Host& host, std::uint32_t seen) {
-  runtime::SharedFutex::wait(&host.page()->futex, seen);
-}
+void sleep_on_page(Host& host, std::uint32_t seen) { runtime::SharedFutex::wait(&host.page()->futex, seen); }
 
 }  // namespace
 
@@ -248,7 +246,8 @@ void release_view(codec::ViewSource* source) {
   view_bytes -= source->len;
   HostForks::remove_view();
   if (source->writable_given) {
-    ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes), MADV_DONTNEED);
+    ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes),
+              MADV_DONTNEED);
   }
   if (!HostForks::defer_release(view->ref.profile, view->offset)) {
     guarded([&] {
@@ -312,9 +311,8 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   if (length > runtime::SegmentArena::kSmallMax) {
     collect_views_if_many(length);
   }
-  auto* view = length > runtime::SegmentArena::kSmallMax
-                   ? static_cast<HostView*>(std::calloc(1, sizeof(HostView)))
-                   : nullptr;  // small blocks share pages with others: copied
+  auto* view = length > runtime::SegmentArena::kSmallMax ? static_cast<HostView*>(std::calloc(1, sizeof(HostView)))
+                                                         : nullptr;  // small blocks share pages with others: copied
   if (view == nullptr) {
     return decode_plain(ref.profile, outcome.shared + offset, length);
   }
