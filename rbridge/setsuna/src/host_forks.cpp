@@ -31,27 +31,6 @@ std::vector<Deferred>& deferred() {
   return all;
 }
 
-void prepare() {
-  next_pipe[0] = next_pipe[1] = -1;
-  if (live_views > 0 && !Host::forked() && ::pipe2(next_pipe, O_CLOEXEC) == 0) {
-    next_pipe[0] = net::move_high(next_pipe[0]);
-    next_pipe[1] = net::move_high(next_pipe[1]);
-  }
-}
-
-void parent() {
-  if (next_pipe[0] >= 0) {
-    ::close(next_pipe[1]);
-    guarded([] { pins().push_back(next_pipe[0]); });
-  }
-}
-
-void child() {
-  if (next_pipe[0] >= 0) {
-    ::close(next_pipe[0]);  // and keeps the writing end until it exits or executes something else
-  }
-}
-
 bool hung_up(int fd) {
   pollfd entry{fd, POLLIN, 0};
   return ::poll(&entry, 1, 0) == 1;
@@ -69,6 +48,30 @@ bool any_child_left() {
     all.pop_back();
   }
   return !all.empty();
+}
+
+void prepare() {
+  next_pipe[0] = next_pipe[1] = -1;
+  if (!pins().empty() && !Host::forked()) {
+    any_child_left();  // a pipe for each child that ever was would use up the descriptors
+  }
+  if (live_views > 0 && !Host::forked() && ::pipe2(next_pipe, O_CLOEXEC) == 0) {
+    next_pipe[0] = net::move_high(next_pipe[0]);
+    next_pipe[1] = net::move_high(next_pipe[1]);
+  }
+}
+
+void parent() {
+  if (next_pipe[0] >= 0) {
+    ::close(next_pipe[1]);
+    guarded([] { pins().push_back(next_pipe[0]); });
+  }
+}
+
+void child() {
+  if (next_pipe[0] >= 0) {
+    ::close(next_pipe[0]);  // and keeps the writing end until it exits or executes something else
+  }
 }
 
 }  // namespace
