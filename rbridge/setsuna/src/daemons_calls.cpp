@@ -270,6 +270,7 @@ SEXP profile_wait_online(SEXP id_, SEXP n) {
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
   const auto wanted = static_cast<std::uint32_t>(Rf_asInteger(n));
   for (;;) {
+    const std::uint32_t ticket = sleep_ticket();
     const Progress progress = look(id, wanted);
     if (progress.arrived >= wanted) {
       return R_NilValue;
@@ -277,7 +278,7 @@ SEXP profile_wait_online(SEXP id_, SEXP n) {
     if (progress.failed) {
       return Rf_mkString(guard_message);
     }
-    sleep_for_profile(id);
+    sleep_for_profile(id, ticket);
     R_CheckUserInterrupt();
   }
 }
@@ -306,6 +307,7 @@ SEXP daemons_wait_started(SEXP id_, SEXP indices) {
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
   const int count = Rf_length(indices);
   for (;;) {
+    const std::uint32_t ticket = sleep_ticket();
     const Progress progress = look_at_started(id, INTEGER(indices), count);
     if (progress.failed) {
       return Rf_mkString(guard_message);
@@ -313,7 +315,7 @@ SEXP daemons_wait_started(SEXP id_, SEXP indices) {
     if (progress.arrived >= static_cast<std::uint32_t>(count)) {
       return R_NilValue;
     }
-    sleep_for_profile(id);
+    sleep_for_profile(id, ticket);
     R_CheckUserInterrupt();
   }
 }

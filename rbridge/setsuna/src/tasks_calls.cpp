@@ -146,6 +146,8 @@ SEXP collect_args(SEXP env) {
   return named;
 }
 
+constexpr double kLongestMs = 1e12;  // 30 years: no sum of it and the clock overflows
+
 // -1 for NULL.
 double number_option(SEXP env, const char* name, bool whole) {
   SEXP value = Rf_eval(Rf_install(name), env);
@@ -180,14 +182,57 @@ SEXP resolve_expression(SEXP expr, SEXP env) {
              : expr;
 }
 
+// Hooks of serial_config() are R code, which may call mirai() itself and so use `buffer`: with hooks a value is encoded
+// into a buffer of its own, which then takes the place of that.
+struct Encoding {
+  SEXP value;
+  const codec::Options* options;
+  codec::EncodeBuffer own;
+};
+
+SEXP encode_own(void* data) {
+  auto* encoding = static_cast<Encoding*>(data);
+  codec::encode(encoding->value, &encoding->own, encoding->options);
+  return R_NilValue;
+}
+
+void free_own(void* data, Rboolean jump) {
+  if (jump != FALSE) {
+    codec::encode_free(&static_cast<Encoding*>(data)->own);
+  }
+}
+
+// Into `buffer`, behind `head_bytes` bytes at `head`.
+void encode_value(SEXP value, std::uint32_t profile, const void* head, std::size_t head_bytes) {
+  const codec::Options* options = codec_options(profile);
+  if (options->hooks == nullptr || options->hooks == R_NilValue) {
+    codec::encode_reset(&buffer);
+    if (head_bytes > 0) {
+      codec::put_bytes(&buffer, head, head_bytes);
+    }
+    codec::encode(value, &buffer, options);
+    return;
+  }
+  const codec::Options kept = *options;  // hooks may make profiles, whose hooks stand in the same table
+  PROTECT(kept.hooks);
+  SEXP token = PROTECT(R_MakeUnwindCont());
+  Encoding encoding{value, &kept, {}};
+  if (head_bytes > 0) {
+    codec::put_bytes(&encoding.own, head, head_bytes);
+  }
+  R_UnwindProtect(encode_own, &encoding, free_own, &encoding, token);
+  codec::encode_free(&buffer);
+  buffer = encoding.own;
+  UNPROTECT(2);
+}
+
 // Encodes list(expression, globals, locals) into `buffer`.
 void encode_task(SEXP expr, SEXP globals, SEXP locals, std::uint32_t profile) {
   SEXP task = PROTECT(Rf_allocVector(VECSXP, 3));
   SET_VECTOR_ELT(task, 0, expr);
   SET_VECTOR_ELT(task, 1, globals);
   SET_VECTOR_ELT(task, 2, locals);
-  codec::encode_reset(&buffer);
-  codec::encode(task, &buffer, codec_options(profile));
+  encode_value(task, profile, nullptr, 0);
   UNPROTECT(1);
 }
 
@@ -206,6 +251,7 @@ std::uint32_t profile_for(SEXP env) {
 // Queues what is in `buffer`; waits while the budget is full, unless `wait` is false (then NULL).
 SEXP submit_buffer(std::uint32_t profile, const dispatch::SubmitSpec& spec, bool wait) {
   for (;;) {
+    const std::uint32_t ticket = sleep_ticket();
     TaskRef ref;
     std::uint64_t outstanding = 0;
     switch (try_submit(profile, buffer, spec, &ref, &outstanding)) {
@@ -218,7 +264,7 @@ SEXP submit_buffer(std::uint32_t profile, const dispatch::SubmitSpec& spec, bool
     if (!wait) {
       return R_NilValue;
     }
-    sleep_for_profile(profile);
+    sleep_for_profile(profile, ticket);
     R_CheckUserInterrupt();
   }
 }
@@ -270,7 +316,8 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
   spec.constant = split.constant;
   spec.retries = static_cast<std::uint8_t>(retries < 0 ? 0 : retries > 255 ? 255 : retries);
   if (timeout_ms >= 0 && std::isfinite(timeout_ms)) {
-    spec.deadline_ns = runtime::monotonic_ns() + static_cast<std::uint64_t>(timeout_ms * 1e6);
+    spec.deadline_ns = runtime::monotonic_ns() +
+                       static_cast<std::uint64_t>(timeout_ms < kLongestMs ? timeout_ms * 1e6 : kLongestMs * 1e6);
   }
   SEXP handle = submit_buffer(profile, spec, Rf_asLogical(wait) != FALSE);
   UNPROTECT(4);
@@ -458,10 +505,8 @@ SEXP make_error_value(SEXP code) { return error_value(static_cast<dispatch::Erro
 
 // list(f, constants, globals) as a shared constant of the profile, for mirai_map_submit(). Encodes into `buffer`.
 void encode_constant(SEXP constant, std::uint32_t profile) {
-  codec::encode_reset(&buffer);
-  std::uint64_t flags = 0;
-  codec::put_bytes(&buffer, &flags, sizeof(flags));
-  codec::encode(constant, &buffer, codec_options(profile));
+  const std::uint64_t flags = 0;
+  encode_value(constant, profile, &flags, sizeof(flags));
 }
 
 std::uint32_t add_constant(std::uint32_t profile) {
@@ -469,6 +514,7 @@ std::uint32_t add_constant(std::uint32_t profile) {
   const std::uint64_t flags = buffer.has_references ? 0 : 1;
   std::memcpy(buffer.head, &flags, sizeof(flags));
   for (;;) {
+    const std::uint32_t ticket = sleep_ticket();
     std::uint32_t constant = dispatch::kNoConstant;
     switch (try_add_constant(profile, buffer, &constant)) {
       case SubmitOutcome::kDone: return constant;
@@ -477,7 +523,7 @@ std::uint32_t add_constant(std::uint32_t profile) {
       case SubmitOutcome::kClosed: Rf_error("the profile's daemons were reset while mirai_map() waited for memory");
       case SubmitOutcome::kFull: break;
     }
-    sleep_for_profile(profile);
+    sleep_for_profile(profile, ticket);
     R_CheckUserInterrupt();
   }
 }
@@ -510,12 +556,10 @@ SEXP run_map(void* data) {
   spec.kind = dispatch::TaskKind::kMapElement;
   spec.constant = run->constant;
   spec.spread = Rf_asLogical(run->spread) == TRUE;
-  const codec::Options* options = codec_options(run->profile);
   const R_xlen_t n = XLENGTH(run->out);
   for (R_xlen_t i = 0; i < n; ++i) {
     SEXP element = PROTECT(map_element(run->elements, i));
-    codec::encode_reset(&buffer);
-    codec::encode(element, &buffer, options);
+    encode_value(element, run->profile, nullptr, 0);
     SET_VECTOR_ELT(run->out, i, submit_buffer(run->profile, spec, true));
     UNPROTECT(1);
   }

@@ -15,6 +15,10 @@
 #include "runtime/futex.hpp"
 #include "runtime/spin.hpp"
 
+extern "C" {
+extern int R_interrupts_pending;
+}
+
 namespace setsuna::host {
 namespace {
 
@@ -91,7 +95,13 @@ void disarm(Host& host, const TaskRef* refs, int count) {
   }
 }
 
-void sleep_on_page(Host& host, std::uint32_t seen) { runtime::SharedFutex::wait(&host.page()->futex, seen); }
+// A Ctrl-C from before our handler stood there has only set R's flag.
+void sleep_on_page(Host& host, std::uint32_t seen) {
+  if (R_interrupts_pending != 0) {
+    return;
+  }
+  runtime::SharedFutex::wait(&host.page()->futex, seen);
+}
 
 }  // namespace
 
@@ -172,27 +182,32 @@ void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept {
   });
 }
 
-void sleep_for_profile(std::uint32_t id) noexcept {
+std::uint32_t sleep_ticket() noexcept {
+  Host* host = Host::existing();
+  return host == nullptr ? 0 : host->page()->futex.load(std::memory_order_acquire);  // ORDERING host/sleep
+}
+
+void sleep_for_profile(std::uint32_t id, std::uint32_t ticket) noexcept {
   guarded([&] {
     Host& host = *Host::existing();
     if (host.zygote_lost()) {
       host.restart_lost_zygotes();
     }
     const InterruptWatch watch(&host.page()->futex);
-    const std::uint32_t seen = host.page()->futex.load(std::memory_order_acquire);  // ORDERING host/sleep
     bool sleep = false;
     {
       std::lock_guard<std::mutex> lock(host.mutex());
       Profile* profile = host.profile(id);
       if (profile != nullptr && !profile->pool().closed()) {
-        profile->port().arm_gate(profile->pool().gate_for(dispatch::kNoTask));
+        // One completion may make the room that is waited for, and the others may take for ever.
+        profile->port().arm_gate(runtime::GateWord::count(1));
         sleep = !profile->port().anything_done() && !profile->sync_online() && !profile->changed;
         profile->changed = false;
         host.set_waiting(sleep);
       }
     }
     if (sleep) {
-      sleep_on_page(host, seen);
+      sleep_on_page(host, ticket);
     }
     std::lock_guard<std::mutex> lock(host.mutex());
     host.set_waiting(false);
@@ -241,14 +256,19 @@ void collect_views_if_many(std::uint64_t more) {
   view_bytes_mark = view_bytes * 2 > kViewBytesFloor ? view_bytes * 2 : kViewBytesFloor;
 }
 
+// What somebody wrote to them must not be seen by the next user of the block.
+void drop_private_pages(const codec::ViewSource& source) {
+  if (source.writable_given) {
+    ::madvise(const_cast<std::uint8_t*>(source.base), runtime::align_up(source.len, runtime::kPageBytes),
+              MADV_DONTNEED);
+  }
+}
+
 void release_view(codec::ViewSource* source) {
   auto* view = static_cast<HostView*>(source->owner);
   view_bytes -= source->len;
   HostForks::remove_view();
-  if (source->writable_given) {
-    ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes),
-              MADV_DONTNEED);
-  }
+  drop_private_pages(*source);
   if (!HostForks::defer_release(view->ref.profile, view->offset)) {
     guarded([&] {
       Host* host = Host::existing();
@@ -305,15 +325,42 @@ void detach_from_task(TaskRef ref) noexcept {
   });
 }
 
+struct ViewDecoding {
+  HostView* view;
+  std::uint32_t profile;
+};
+
+SEXP decode_view(void* data) {
+  const auto* decoding = static_cast<ViewDecoding*>(data);
+  codec::ViewSource& source = decoding->view->source;
+  codec::Cursor cursor{source.base, source.base + source.len, source.base, &source};
+  return codec::decode(&cursor, codec_options(decoding->profile));
+}
+
+// After an error the result stays the task's: the next look at it decodes it again.
+void forget_view(void* data, Rboolean jump) {
+  if (jump == FALSE) {
+    return;
+  }
+  HostView* view = static_cast<ViewDecoding*>(data)->view;
+  codec::detach_all(&view->source);
+  view_bytes -= view->source.len;
+  HostForks::remove_view();
+  drop_private_pages(view->source);
+  std::free(view);
+}
+
 SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   const std::uint64_t offset = outcome.task.offset;
   const std::uint64_t length = outcome.task.bytes;
-  if (length > runtime::SegmentArena::kSmallMax) {
-    collect_views_if_many(length);
+  if (length <= runtime::SegmentArena::kSmallMax) {
+    return decode_plain(ref.profile, outcome.shared + offset, length);  // shares pages with others: copied
   }
-  auto* view = length > runtime::SegmentArena::kSmallMax ? static_cast<HostView*>(std::calloc(1, sizeof(HostView)))
-                                                         : nullptr;  // small blocks share pages with others: copied
+  collect_views_if_many(length);
+  SEXP token = PROTECT(R_MakeUnwindCont());
+  auto* view = static_cast<HostView*>(std::calloc(1, sizeof(HostView)));
   if (view == nullptr) {
+    UNPROTECT(1);
     return decode_plain(ref.profile, outcome.shared + offset, length);
   }
   view->ref = ref;
@@ -324,13 +371,13 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   view->source.owner = view;
   view_bytes += length;
   HostForks::add_view();
+  ViewDecoding decoding{view, ref.profile};
+  SEXP value = PROTECT(R_UnwindProtect(decode_view, &decoding, forget_view, &decoding, token));
   detach_from_task(ref);
-  codec::Cursor cursor{view->source.base, view->source.base + length, view->source.base, &view->source};
-  SEXP value = PROTECT(codec::decode(&cursor, codec_options(ref.profile)));
   if (codec::release_on_last_view(&view->source) == 0) {
     release_view(&view->source);
   }
-  UNPROTECT(1);
+  UNPROTECT(2);
   return value;
 }
 

@@ -11,8 +11,10 @@ bool task_resolved(TaskRef ref) noexcept;
 // Sleeps until something may have changed for the tasks: `one` of them if count is 1, else as `any` says. Call it when
 // task_resolved() said no, then R_CheckUserInterrupt(), then look again. Never calls R.
 void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept;
-// Sleeps until something may have changed for this profile (budget, daemons).
-void sleep_for_profile(std::uint32_t profile) noexcept;
+// Taken before a look at what is waited for: what changes after it ends the sleep.
+std::uint32_t sleep_ticket() noexcept;
+// Sleeps until something may have changed for this profile (budget, daemons) since the ticket.
+void sleep_for_profile(std::uint32_t profile, std::uint32_t ticket) noexcept;
 // Waits until the mirai is resolved. May jump (user interrupt).
 void wait_for_handle(SEXP handle);
 // The value, decoded and cached; unresolved_value() while there is none. May jump.

@@ -1,0 +1,56 @@
+# Corners where the parts meet: memory that is full, hooks that misbehave, tasks that lock what is put back after them.
+
+reference <- function() structure(new.env(), class = "review_reference")
+
+test_that("a value whose decoding failed is decoded again, not read from where it was", {
+  mark <- tempfile()
+  on.exit(unlink(mark))
+  fails_once <- function(x) {
+    if (!file.exists(mark)) {
+      file.create(mark)
+      stop("not now")
+    }
+    reference()
+  }
+  daemons(1, serial = serial_config("review_reference", function(x) raw(1), fails_once))
+  on.exit(daemons(0), add = TRUE)
+  m <- mirai(list(as.double(1:2e6), structure(new.env(), class = "review_reference")))
+  call_mirai(m)
+  expect_error(m$data, "not now")
+  gc()
+  expect_identical(m$data[[1L]], as.double(1:2e6))
+})
+
+test_that("a hook that calls mirai() while arguments are encoded leaves them alone", {
+  sends_more <- function(x) {
+    mirai(y, y = runif(1e4))
+    raw(1)
+  }
+  daemons(1, serial = serial_config("review_reference", sends_more, function(x) "read"))
+  on.exit(daemons(0))
+  x <- as.double(1:1e5)
+  expect_identical(mirai(list(sum(a), h, sum(b)), a = x, h = reference(), b = x)[], list(sum(x), "read", sum(x)))
+  expect_identical(mirai_map(list(reference(), 1), function(x, h) list(x, h), .args = list(h = reference()))[],
+                   list(list("read", "read"), list(1, "read")))
+})
+
+test_that("mirai() that waits for memory goes on as soon as one task has ended", {
+  daemons(2, memory = 10)
+  on.exit(daemons(0))
+  endless <- mirai(Sys.sleep(600))
+  first <- mirai(length(x), x = runif(1e6))
+  second <- mirai(length(x), x = runif(1e6)) # would wait for 600 s
+  expect_identical(second[], 1000000L)
+  expect_true(unresolved(endless))
+})
+
+test_that("forks of the host while it has views use up no descriptors", {
+  skip_on_os("windows")
+  daemons(1)
+  on.exit(daemons(0))
+  view <- mirai(as.double(1:2e6))[]
+  descriptors <- function() length(list.files("/proc/self/fd"))
+  before <- descriptors()
+  for (i in 1:50) parallel::mccollect(parallel::mcparallel(sum(view)))
+  expect_lt(descriptors(), before + 10L)
+})
