@@ -1,8 +1,11 @@
 #include "rbridge/embed/tempdir_board.hpp"
 
+#include <ftw.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 
 namespace setsuna::embed {
@@ -12,14 +15,20 @@ constexpr TempdirBoard::Note kNotes = 1024;
 constexpr std::size_t kNoteBytes = 512;
 constexpr std::size_t kBoardBytes = kNoteBytes * kNotes;
 
-// A name is used for removing a tree: take nothing but what tempdir() makes.
+int remove_entry(const char* path, const struct stat*, int, FTW*) { return std::remove(path), 0; }
+
+}  // namespace
+
 bool is_session_directory(const std::string& path) {
   const auto slash = path.rfind('/');
-  return path.front() == '/' && slash != std::string::npos && path.compare(slash, 5, "/Rtmp") == 0 &&
+  return slash != std::string::npos && path.front() == '/' && path.compare(slash, 5, "/Rtmp") == 0 &&
          path.size() == slash + 11;
 }
 
-}  // namespace
+void remove_tree(const char* path) {
+  if (::rmdir(path) == 0) return;  // most are empty
+  ::nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS);
+}
 
 TempdirBoard::TempdirBoard() {
   void* memory = ::mmap(nullptr, kBoardBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

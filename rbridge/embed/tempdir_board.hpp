@@ -7,6 +7,12 @@
 
 namespace setsuna::embed {
 
+// Is this the name of a directory that R's tempdir() makes? A tree is removed by it: take nothing else.
+bool is_session_directory(const std::string& path);
+
+// Removes what can be removed of a directory and its content; never follows symbolic links.
+void remove_tree(const char* path);
+
 // Memory shared by the zygote and the daemons that it forks. Each daemon makes its directory itself, in parallel with the
 // zygote's next fork, and writes the name once.
 class TempdirBoard {

@@ -1,7 +1,6 @@
 #include "rbridge/embed/zygote.hpp"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -53,10 +52,6 @@ AnyMessage message_of(MessageKind kind) {
   message.header = wire_header(kind);
   return message;
 }
-
-int remove_entry(const char* path, const struct stat*, int, FTW*) { return std::remove(path), 0; }
-
-void remove_tree(const char* path) { ::nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS); }
 
 void raise_oom_score() {
   UniqueFd file(::open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC));

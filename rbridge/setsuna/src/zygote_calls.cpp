@@ -15,6 +15,7 @@
 
 #include "glue.hpp"
 #include "rbridge/embed/process_traits.hpp"
+#include "rbridge/embed/tempdir_board.hpp"
 #include "rbridge/embed/zygote.hpp"
 
 extern "C" char** environ;
@@ -51,9 +52,18 @@ SEXP daemon_tempdir() {
 
 // ---- the end of a daemon ----
 
+// R_CleanTempDir() starts a shell for it, which takes 7 ms.
+void remove_tempdir() {
+  if (R_TempDir != nullptr && setsuna::embed::is_session_directory(R_TempDir)) {
+    setsuna::embed::remove_tree(R_TempDir);
+  } else {
+    R_CleanTempDir();
+  }
+}
+
 [[noreturn]] void leave() {
   Rf_KillAllDevices();
-  R_CleanTempDir();
+  remove_tempdir();
   std::fflush(nullptr);
   ::_exit(exit_status);
 }
