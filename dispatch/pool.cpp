@@ -26,6 +26,17 @@ std::uint8_t* copy_bytes(const std::uint8_t* bytes, std::uint64_t length) {
   return copy;
 }
 
+// A few bytes fit the task itself.
+void keep_bytes(Task& task, const std::uint8_t* bytes, std::uint64_t length) {
+  if (length <= kSmallBytes) {
+    task.where = Task::Where::kSmall;
+    std::memcpy(task.small, bytes, length);
+  } else {
+    task.heap = copy_bytes(bytes, length);
+    task.where = Task::Where::kHeap;
+  }
+}
+
 }  // namespace
 
 Pool::Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes)
@@ -99,8 +110,7 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
     *wake_queue = task.queue();
   } else {
     if (!spec.in_area) {
-      task.heap = copy_bytes(spec.bytes, spec.length);
-      task.where = Task::Where::kHeap;
+      keep_bytes(task, spec.bytes, spec.length);
     }
     append(index);
     if (queue_.arm_refill()) {
@@ -145,7 +155,7 @@ bool Pool::place(std::uint32_t index) {
   if (task.area_arg) {
     content.arg_offset = task.offset;
   } else {
-    content.inline_arg = task.heap;
+    content.inline_arg = task.where == Task::Where::kSmall ? task.small : task.heap;
   }
   if (task.constant() != kNoConstant) {
     const Constant& constant = constants_[task.constant()];
@@ -259,12 +269,8 @@ void Pool::store_result(Task& task, const SlotResult& result) {
     task.where = Task::Where::kArea;
     task.offset = result.offset;
     live_results_.insert(result.offset);
-  } else if (result.bytes <= kSmallBytes) {
-    task.where = Task::Where::kSmall;
-    std::memcpy(task.small, result.inline_bytes, result.bytes);
   } else {
-    task.heap = copy_bytes(result.inline_bytes, result.bytes);
-    task.where = Task::Where::kHeap;
+    keep_bytes(task, result.inline_bytes, result.bytes);
   }
 }
 
