@@ -88,6 +88,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   .refuse_network(list(remote = remote, tls = tls, pass = pass, config = config, trace = trace))
   options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload,
                               url = if (is.null(url)) .new_url() else .local_listener(url, missing(n)))
+  options$given_url <- !is.null(url)
   if (sync) return(.set_sync(name, options))
   if (is.null(url)) .set_local(name, n, options) else .set_listener(name, options)
 }
@@ -130,6 +131,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
 
 .open_profile <- function(name, options, n) {
   .Call(C_profile_set_sync, name, FALSE)
+  .profiles[[name]] <- NULL
   id <- .Call(C_profile_open, options, n)
   .profiles[[name]] <- list(id = id, n = n, dispatcher = options$dispatcher, url = options$url, urls = character(),
                             stream = options$stream, seeded = options$seeded, serial = options$serial)
@@ -139,7 +141,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
 .reset <- function(name) {
   if (.Call(C_profile_is_sync, name)) .Call(C_profile_set_sync, name, FALSE)
   .Call(C_profile_close, name, TRUE)
-  if (!is.null(.profiles[[name]])) rm(list = name, envir = .profiles)
+  .profiles[[name]] <- NULL
   0L
 }
 
@@ -149,8 +151,8 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
 # NULL if no daemons are set.
 .profile <- function(name) {
   record <- .profiles[[name]]
-  if (is.null(record) || !is.null(record$sync)) return(record)
-  if (identical(.Call(C_profile_id, name), record$id)) record
+  current <- if (is.null(record$sync)) identical(.Call(C_profile_id, name), record$id) else .Call(C_profile_is_sync, name)
+  if (current) record
 }
 
 .set_profile <- function(name) {

@@ -33,8 +33,8 @@ everywhere <- function(.expr, ..., .args = list(), .min = 1L, .compute = NULL) {
     out <- list(.everywhere_here(record$sync, .Call(C_task_parts, substitute(.expr), environment())))
   } else {
     if (.min > 0L) {
-      problem <- .Call(C_profile_wait_online, record$id, .min)
-      if (!is.null(problem)) .abort("the daemons did not start", if (nzchar(problem)) ": ", problem)
+      problem <- .Call(C_profile_wait_min, record$id, .min)
+      if (!is.null(problem)) .abort("the daemons did not start: ", problem)
     }
     out <- .Call(C_profile_everywhere, substitute(.expr), environment(), record$id)
   }

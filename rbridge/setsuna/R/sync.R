@@ -102,6 +102,7 @@
     after <- env[[".Random.seed"]]
     if (!is.null(before)) {
       assign(".Random.seed", before, envir = env)
+      RNGkind() # takes the kind from there
     } else {
       RNGkind(kinds[1L], kinds[2L], kinds[3L])
       rm(".Random.seed", envir = env)

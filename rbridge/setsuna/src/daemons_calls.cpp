@@ -109,14 +109,6 @@ runtime::UniqueFd listen_at(const std::string& url) {
   return std::move(listener.fd);
 }
 
-std::uint32_t* slot_of(const char* name, bool ephemeral, std::uint32_t* storage) {
-  if (ephemeral) {
-    return ephemeral_slot();
-  }
-  *storage = current_profile(name);
-  return storage;
-}
-
 // Pools of fresh processes that were replaced (the session's configuration changed) while tasks ran in them.
 std::vector<std::uint32_t> replaced;
 
@@ -142,11 +134,36 @@ void close_id(Host& host, std::uint32_t id, bool kill_busy) {
   }
 }
 
+// The profile that the new one replaces.
+void close_current(SEXP options) {
+  const bool ephemeral = flag(options, "ephemeral", false);
+  if (!guarded([&] {
+        const std::uint32_t current = ephemeral ? *ephemeral_slot() : current_profile(text(options, "name").c_str());
+        if (current == kNoProfile) {
+          return;
+        }
+        Host& host = Host::get();
+        if (ephemeral) {
+          replaced.push_back(current);
+          close_idle_replaced(host);
+        } else {
+          close_id(host, current, true);
+          set_current_profile(text(options, "name").c_str(), kNoProfile);
+        }
+      })) {
+    Rf_error("%s", guard_message);
+  }
+}
+
 // Makes the profile and asks for `n` daemons. The old one of that name is closed first.
 SEXP profile_open(SEXP options, SEXP n) {
   refuse_in_fork();
   drain_dropped();
   const int count = Rf_asInteger(n);
+  close_current(options);
+  while (flag(options, "given_url", false) && sleep_for_listeners()) {
+    R_CheckUserInterrupt();  // it may be the old one's
+  }
   std::uint32_t made = kNoProfile;
   const bool done = guarded([&] {
     Host& host = Host::get();
@@ -154,14 +171,6 @@ SEXP profile_open(SEXP options, SEXP n) {
     const std::string name = config.name;
     const bool ephemeral = config.pool.ephemeral;
     host.ensure_zygote(config.zygote_key, spawn_from(options));
-    std::uint32_t storage = kNoProfile;
-    std::uint32_t* current = slot_of(name.c_str(), ephemeral, &storage);
-    if (ephemeral && *current != kNoProfile) {
-      replaced.push_back(*current);
-      close_idle_replaced(host);
-    } else if (*current != kNoProfile) {
-      close_id(host, *current, true);
-    }
     runtime::UniqueFd listener = listen_at(config.url);
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile& profile = host.add_profile(std::move(config));
@@ -314,6 +323,35 @@ SEXP daemons_wait_started(SEXP id_, SEXP indices) {
     }
     if (progress.arrived >= static_cast<std::uint32_t>(count)) {
       return R_NilValue;
+    }
+    sleep_for_profile(id, ticket);
+    R_CheckUserInterrupt();
+  }
+}
+
+// Waits until `n` daemons are online at a time, wherever they come from: everywhere(.min = ).
+SEXP profile_wait_min(SEXP id_, SEXP n) {
+  const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
+  const auto wanted = static_cast<std::uint32_t>(Rf_asInteger(n));
+  for (;;) {
+    const std::uint32_t ticket = sleep_ticket();
+    bool enough = false;
+    bool failed = true;
+    guarded([&] {
+      Host& host = *Host::existing();
+      std::lock_guard<std::mutex> lock(host.mutex());
+      Profile* profile = host.profile(id);
+      if (profile != nullptr && !profile->pool().closed()) {
+        profile->sync_online();
+        enough = profile->pool().online() >= wanted;
+        failed = profile->pool().gave_up();
+      }
+    });
+    if (enough) {
+      return R_NilValue;
+    }
+    if (failed) {
+      return Rf_mkString("their processes end at once");
     }
     sleep_for_profile(id, ticket);
     R_CheckUserInterrupt();
@@ -523,6 +561,6 @@ extern const R_CallMethodDef kDaemonEntries[] = {
     ENTRY(profile_close, 2),        ENTRY(profile_id, 1),          ENTRY(ephemeral_id, 0),
     ENTRY(profile_set_sync, 2),     ENTRY(profile_is_sync, 1),     ENTRY(profile_status, 1),
     ENTRY(profile_next_stream, 1),  ENTRY(seed_stream, 1),         ENTRY(profile_everywhere, 3),
-    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),         ENTRY(host_backend, 0),
+    ENTRY(profile_wait_min, 2), ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),         ENTRY(host_backend, 0),
     {nullptr, nullptr, 0},
 };

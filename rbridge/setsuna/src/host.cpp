@@ -259,8 +259,10 @@ void Host::collect_finished() {
     if (!profile || !profile->pool().closed()) {
       continue;
     }
+    profile->listener.reset();
     if (profile->adopted_listener >= 0) {
-      reactor_->close(profile->adopted_listener);
+      ++closing_listeners_;
+      reactor_->close(profile->adopted_listener, net::Handler::to<&Host::on_listener_closed>(this));
       profile->adopted_listener = -1;
       if (const net::ParsedUrl url = net::parse_url(profile->config().url); url.url) {
         net::unlink_unix(*url.url);
@@ -274,6 +276,18 @@ void Host::collect_finished() {
       profile.reset();
     }
   }
+}
+
+void Host::on_listener_closed(const net::Completion&) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  --closing_listeners_;
+  wake_host_thread();
+}
+
+bool Host::listeners_closing() const {
+  return closing_listeners_ > 0 || std::any_of(profiles_.begin(), profiles_.end(), [](const auto& profile) {
+           return profile && profile->pool().closed() && (profile->listener || profile->adopted_listener >= 0);
+         });
 }
 
 // --- Fork servers ------------------------------------------------------------------------------------------

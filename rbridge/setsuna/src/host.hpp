@@ -43,6 +43,8 @@ class Host {
   // After anything that may have changed what the reactor must do: new processes, timers, watches.
   void settle(Profile& profile);
   void set_notify_hook(NotifyHook hook) { notify_ = hook; }
+  // A closed profile's URL is not free yet; the R thread is woken when it is.
+  bool listeners_closing() const;
   // The R thread says that it is about to sleep on page()->futex (and that it is awake again).
   void set_waiting(bool waiting) { waiting_ = waiting; }
 
@@ -95,6 +97,7 @@ class Host {
   static void on_zygote_message(void* zygote, const net::Completion&);
   static void on_zygote_exit(void* zygote, const net::Completion&);
   static void on_daemon_gone(void* watch, const net::Completion&);
+  void on_listener_closed(const net::Completion&);
   static void on_dialled(void* profile, const net::Completion&);
   static void on_join_request(void* guest, const net::Completion&);
   embed::JoinReply answer_join(Profile& profile, const embed::JoinRequest& request, int fd, std::uint32_t* index);
@@ -129,6 +132,7 @@ class Host {
   NotifyHook notify_ = nullptr;
   net::Token timer_;
   std::uint64_t timer_deadline_ns_ = 0;
+  std::uint32_t closing_listeners_ = 0;
   std::atomic<bool> zygote_lost_{false};
   bool waiting_ = false;
 };

@@ -219,6 +219,29 @@ void sleep_for_profile(std::uint32_t id, std::uint32_t ticket) noexcept {
   });
 }
 
+bool sleep_for_listeners() noexcept {
+  bool sleep = false;
+  guarded([&] {
+    Host* host = Host::existing();
+    if (host == nullptr) {
+      return;
+    }
+    const InterruptWatch watch(&host->page()->futex);
+    const std::uint32_t seen = host->page()->futex.load(std::memory_order_acquire);  // ORDERING host/sleep
+    {
+      std::lock_guard<std::mutex> lock(host->mutex());
+      sleep = host->listeners_closing();
+      host->set_waiting(sleep);
+    }
+    if (sleep) {
+      sleep_on_page(*host, seen);
+    }
+    std::lock_guard<std::mutex> lock(host->mutex());
+    host->set_waiting(false);
+  });
+  return sleep;
+}
+
 void wait_for_handle(SEXP handle) {
   while (handle_state(handle) == HandleState::kOpen) {
     const TaskRef ref = handle_ref(handle);

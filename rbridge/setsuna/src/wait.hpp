@@ -15,6 +15,8 @@ void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept;
 std::uint32_t sleep_ticket() noexcept;
 // Sleeps until something may have changed for this profile (budget, daemons) since the ticket.
 void sleep_for_profile(std::uint32_t profile, std::uint32_t ticket) noexcept;
+// Sleeps while the URL of a profile that was closed is not free yet. True: look again. Never calls R.
+bool sleep_for_listeners() noexcept;
 // Waits until the mirai is resolved. May jump (user interrupt).
 void wait_for_handle(SEXP handle);
 // The value, decoded and cached; unresolved_value() while there is none. May jump.
