@@ -133,6 +133,18 @@ TEST_F(ConfigTest, TheZygoteHasOneThreadDaemonsHaveTheUsersSetting) {
   EXPECT_EQ(host.ready_event.threads, 1u);
 }
 
+TEST_F(ConfigTest, WhatTheZygoteIsStartedWithDoesNotShow) {
+  const std::string entry = show("tunables", "Sys.getenv('GLIBC_TUNABLES', 'unset')");
+  {
+    const ScopedVariable variable("GLIBC_TUNABLES", nullptr);
+    FakeHost host;
+    EXPECT_EQ(ask(host, entry)["tunables"], "unset");
+  }
+  const ScopedVariable variable("GLIBC_TUNABLES", "glibc.malloc.perturb=7");
+  FakeHost host;
+  EXPECT_EQ(ask(host, entry, " 1")["tunables"], "glibc.malloc.perturb=7");
+}
+
 TEST_F(ConfigTest, AConfigurationThatCannotBeAppliedFailsThatRequestOnly) {
   std::string gone;
   {
