@@ -20,11 +20,16 @@ struct Constant {
 
 class Constants {
  public:
-  // Takes one reference.
+  static constexpr std::uint32_t kMax = 0xFFFF;  // a task names its constant in 16 bits
+
+  // Takes one reference. kNoConstant: there are too many.
   std::uint32_t add(const Constant& constant) {
     std::uint32_t index = 0;
     while (index < all_.size() && all_[index].key != 0) {
       ++index;
+    }
+    if (index == kMax) {
+      return kNoConstant;
     }
     if (index == all_.size()) {
       all_.emplace_back();

@@ -99,6 +99,13 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   used_bytes_ += spec.length;
   ++unfinished_;
   *must_wake = false;
+  if (nobody_will_take(task.queue())) {
+    free_arguments(task);
+    DeathNote unknown;
+    unknown.wait_status = -1;
+    resolve_death(index, unknown);
+    return index;
+  }
   if (gave_up_ && alive() == 0) {
     free_arguments(task);
     resolve_death(index, dying_);
@@ -124,6 +131,16 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   return index;
 }
 
+// The daemon that it was meant for has ended since the caller looked.
+bool Pool::nobody_will_take(std::uint32_t queue) const {
+  if (queue == kReadyQueue) {
+    return false;
+  }
+  const bool exists = queue < daemons_.size();
+  return !exists || daemons_[queue].state == DaemonInfo::State::kDead ||
+         daemons_[queue].state == DaemonInfo::State::kVacant;
+}
+
 void Pool::append(std::uint32_t index) {
   Task& task = table_[index];
   Fifo& list = fifo(task.queue());
@@ -144,7 +161,7 @@ void Pool::append(std::uint32_t index) {
 // Spilled -> in a slot of its queue. False: no slot, or its mailbox is full.
 bool Pool::place(std::uint32_t index) {
   Task& task = table_[index];
-  const std::uint32_t slot = queue_.acquire_slot();
+  const std::uint32_t slot = slot_for_task();
   if (slot == kNoSlot) {
     return false;
   }
@@ -235,6 +252,7 @@ void Pool::refill_queue(Fifo& list) {
 
 void Pool::refill() {
   do {
+    start_waiting();
     refill_queue(fifos_[0]);
     std::size_t kept = 0;
     for (std::uint32_t daemon : waiting_mailboxes_) {
@@ -253,6 +271,8 @@ std::uint32_t Pool::progress() {
   queue_.harvest(*this);
   if (spilled_ > 0) {
     refill();
+  } else {
+    start_waiting();
   }
   if (!held_blocks_.empty()) {
     sweep_blocks();
@@ -303,6 +323,10 @@ void Pool::resolved_now(Task& task, std::uint32_t index) {
   if (task.has_timer) {
     serials_.erase(index);  // the timer's entry is stale from now on
     task.has_timer = false;
+    timers_.note_stale([this](const Timer& timer) {
+      const auto serial = serials_.find(timer.index);
+      return timer.kind == TimerKind::kDoom || (serial != serials_.end() && serial->second == timer.serial);
+    });
   }
   if (task.notify) {
     task.notify = false;
@@ -537,7 +561,28 @@ void Pool::log_everywhere(const std::uint8_t* bytes, std::uint64_t length) {
   log_.insert(log_.end(), bytes, bytes + length);
 }
 
-// The whole log as one task at the front of a new daemon's mailbox.
+// Once there is a log, as many slots as there are daemons are kept from tasks.
+std::uint32_t Pool::slot_for_task() {
+  while (!log_.empty() && replay_slots_.size() < daemons_.size()) {
+    const std::uint32_t slot = queue_.acquire_slot();
+    if (slot == kNoSlot) {
+      return kNoSlot;
+    }
+    replay_slots_.push_back(slot);
+  }
+  return queue_.acquire_slot();
+}
+
+std::uint32_t Pool::slot_for_replay() {
+  if (replay_slots_.empty()) {
+    return queue_.acquire_slot();
+  }
+  const std::uint32_t slot = replay_slots_.back();
+  replay_slots_.pop_back();
+  return slot;
+}
+
+// The whole log as one task at the front of a new daemon's mailbox. False: no room for it now.
 bool Pool::replay_to(std::uint32_t index) {
   if (log_.empty()) {
     return true;
@@ -555,7 +600,7 @@ bool Pool::replay_to(std::uint32_t index) {
     in_area = true;
   }
   content.task = kNoTask;
-  const std::uint32_t slot = queue_.acquire_slot();
+  const std::uint32_t slot = slot_for_replay();
   std::uint32_t generation = 0;
   if (slot == kNoSlot || !queue_.publish(slot, content, index, &generation)) {
     if (slot != kNoSlot) {
@@ -595,11 +640,34 @@ std::uint32_t Pool::add_daemon(bool external, std::uint32_t* epoch) {
   info.forked_by_us = !external;
   info.killed_by_us = false;
   *epoch = info.epoch;
-  replay_to(index);
   if (!external) {
-    processes_.spawn(index, info.epoch);
+    start(index);
+  } else if (!replay_to(index)) {
+    info.state = DaemonInfo::State::kDead;  // it must not take tasks without what everywhere() has set up
+    return kNoSlot;
   }
   return index;
+}
+
+void Pool::start(std::uint32_t index) {
+  if (replay_to(index)) {
+    processes_.spawn(index, daemons_[index].epoch);
+  } else {
+    unstarted_.push_back(index);
+  }
+}
+
+void Pool::start_waiting() {
+  while (!unstarted_.empty()) {
+    const std::uint32_t index = unstarted_.back();
+    if (daemons_[index].state == DaemonInfo::State::kStarting && !replay_to(index)) {
+      return;
+    }
+    unstarted_.pop_back();
+    if (daemons_[index].state == DaemonInfo::State::kStarting) {
+      processes_.spawn(index, daemons_[index].epoch);
+    }
+  }
 }
 
 void Pool::on_forked(std::uint32_t index, std::uint32_t epoch, std::int32_t pid) {
@@ -615,7 +683,9 @@ void Pool::on_online(std::uint32_t index, std::uint32_t epoch) {
     return;
   }
   info.state = DaemonInfo::State::kLive;
-  info.failed_starts = 0;
+  if (log_.empty()) {
+    info.failed_starts = 0;  // else it has not come through the replay yet
+  }
   ++info.instance;
   ++cumulative_;
 }
@@ -624,6 +694,7 @@ bool Pool::on_orphan(std::uint32_t slot, runtime::SlotState state) {
   SlotUse& use = slots_[slot];
   SETSUNA_ASSERT(use.used);
   const bool doomed = state == runtime::SlotState::kDoomed;
+  died_in_replay_ = died_in_replay_ || (use.kind == TaskKind::kReplay && state != runtime::SlotState::kReady);
   if (use.task != kNoTask && !doomed && use.retries > 0 && use.kind != TaskKind::kEverywhere) {
     --use.retries;
     Task& task = table_[use.task];
@@ -654,13 +725,14 @@ void Pool::on_dead(std::uint32_t index, std::uint32_t epoch, const DeathNote& no
   info.state = DaemonInfo::State::kDead;
   info.pid = 0;
   dying_ = note;
+  died_in_replay_ = false;
   queue_.reap(index, epoch, *this);
   queue_.harvest(*this);  // its finished tasks, before its extents change hands
   std::vector<std::uint64_t> live(live_results_.begin(), live_results_.end());
   std::sort(live.begin(), live.end());
   arena_.reap(index, epoch, live.data(), live.size());
   if (!leaving) {
-    info.failed_starts = started ? 0 : info.failed_starts + 1;
+    info.failed_starts = started && !died_in_replay_ ? 0 : info.failed_starts + 1;
   }
   if (closed_) {
     return;
@@ -716,8 +788,7 @@ void Pool::respawn(std::uint32_t index) {
   info.epoch = queue_.admit(index);
   info.state = DaemonInfo::State::kStarting;
   info.killed_by_us = false;
-  replay_to(index);
-  processes_.spawn(index, info.epoch);
+  start(index);
 }
 
 // Daemons that cannot even start: their tasks must not wait for ever.
@@ -804,6 +875,10 @@ void Pool::reset() {
   }
   waiting_mailboxes_.clear();
   log_.clear();
+  for (const std::uint32_t index : unstarted_) {
+    daemons_[index].state = DaemonInfo::State::kDead;
+  }
+  unstarted_.clear();
   queue_.close();
 }
 

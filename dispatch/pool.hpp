@@ -103,6 +103,7 @@ class Pool final : private HarvestSink, private ReapSink {
   // A block that nobody in the host refers to any more: freed now, or when the last daemon lets go of it.
   void retire_block(std::uint64_t offset, std::uint16_t block);
   void sweep_blocks();
+  // kNoConstant: there are too many, the block stays the caller's.
   std::uint32_t add_constant(const Constant& constant) { return constants_.add(constant); }
   std::uint32_t find_constant(const std::uint64_t hash[2], std::uint64_t bytes) const {
     return constants_.find(hash, bytes);
@@ -136,6 +137,7 @@ class Pool final : private HarvestSink, private ReapSink {
 
   // --- Time and end ----------------------------------------------------------------------------------------
   std::uint64_t next_deadline_ns() const { return timers_.next_ns(); }
+  std::size_t timers() const { return timers_.size(); }
   void on_time(std::uint64_t now_ns);
   // Every unresolved task resolves to kClosed; daemons are told to leave. No submit() afterwards.
   void reset();
@@ -192,7 +194,12 @@ class Pool final : private HarvestSink, private ReapSink {
   void abandon(std::uint32_t index, std::uint64_t now_ns);
   void discard_result(const SlotResult& result);
   std::uint32_t pick_round_robin();
+  bool nobody_will_take(std::uint32_t queue) const;
+  std::uint32_t slot_for_task();
+  std::uint32_t slot_for_replay();
   bool replay_to(std::uint32_t index);
+  void start(std::uint32_t index);
+  void start_waiting();
   void respawn(std::uint32_t index);
   void fail_queue_of(std::uint32_t index, const DeathNote& note);
   void spawn_ephemeral();
@@ -216,6 +223,8 @@ class Pool final : private HarvestSink, private ReapSink {
   std::unordered_set<std::uint64_t> live_results_;            // result blocks that tasks or views still need
   std::vector<std::uint32_t> notifications_;
   std::vector<std::uint8_t> log_;
+  std::vector<std::uint32_t> replay_slots_;  // set aside: new daemons replay the log even when tasks fill all slots
+  std::vector<std::uint32_t> unstarted_;     // daemons (kStarting) that wait for room for their replay
   StoreBytes store_ = nullptr;
   void* store_context_ = nullptr;
   DeathNote dying_;  // during on_dead()
@@ -228,6 +237,7 @@ class Pool final : private HarvestSink, private ReapSink {
   std::uint32_t next_daemon_ = 0;
   std::uint32_t cumulative_ = 0;
   std::uint32_t resolved_count_ = 0;  // during progress()
+  bool died_in_replay_ = false;       // during on_dead()
   bool closed_ = false;
   bool gave_up_ = false;
 };

@@ -2,8 +2,9 @@
 // when it fires.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <queue>
+#include <functional>
 #include <vector>
 
 namespace setsuna::dispatch {
@@ -23,19 +24,38 @@ struct Timer {
 
 class Timers {
  public:
-  void add(const Timer& timer) { heap_.push(timer); }
-  std::uint64_t next_ns() const { return heap_.empty() ? 0 : heap_.top().deadline_ns; }
+  void add(const Timer& timer) {
+    heap_.push_back(timer);
+    std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+  }
+  std::uint64_t next_ns() const { return heap_.empty() ? 0 : heap_.front().deadline_ns; }
   bool pop_due(std::uint64_t now_ns, Timer* timer) {
-    if (heap_.empty() || heap_.top().deadline_ns > now_ns) {
+    if (heap_.empty() || heap_.front().deadline_ns > now_ns) {
       return false;
     }
-    *timer = heap_.top();
-    heap_.pop();
+    std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
+    *timer = heap_.back();
+    heap_.pop_back();
     return true;
   }
 
+  // An entry has become stale. When most have, those that `keep` refuses go: a long `.timeout` on many short tasks would
+  // fill the memory.
+  template <class Keep>
+  void note_stale(Keep&& keep) {
+    constexpr std::size_t kFew = 1024;
+    if (++stale_ < kFew || stale_ * 2 < heap_.size()) {
+      return;
+    }
+    stale_ = 0;
+    std::erase_if(heap_, [&](const Timer& timer) { return !keep(timer); });
+    std::make_heap(heap_.begin(), heap_.end(), std::greater<>());
+  }
+  std::size_t size() const { return heap_.size(); }
+
  private:
-  std::priority_queue<Timer, std::vector<Timer>, std::greater<>> heap_;
+  std::vector<Timer> heap_;
+  std::size_t stale_ = 0;  // at least; those that have fired count on
 };
 
 }  // namespace setsuna::dispatch

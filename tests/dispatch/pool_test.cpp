@@ -257,5 +257,106 @@ TEST_F(PoolTest, ResetResolvesEverything) {
   }
 }
 
+TEST_F(PoolTest, ATaskForADaemonThatHasJustDiedResolvesAtOnce) {
+  PoolConfig config;
+  config.respawn = false;
+  make(config);
+  add_daemons(2);
+  die(1);
+  SubmitSpec spec;
+  spec.bytes = kBytes;
+  spec.length = sizeof(kBytes);
+  spec.kind = TaskKind::kEverywhere;
+  spec.queue = 1;
+  bool wake = true;
+  std::uint32_t queue = 0;
+  const std::uint32_t task = pool_->submit(spec, 1, &wake, &queue);
+  EXPECT_TRUE(pool_->resolved(task));
+  EXPECT_EQ(pool_->task(task).error, ErrorCode::kReset);
+  EXPECT_FALSE(wake);
+  EXPECT_EQ(pool_->used_bytes(), 0U);
+  pool_->sanity_check();
+}
+
+TEST_F(PoolTest, ANewDaemonReplaysTheLogAlsoWhenTasksFillAllSlots) {
+  make({}, 4);
+  add_daemons(1);
+  pool_->log_everywhere(kBytes, sizeof(kBytes));
+  for (int i = 0; i < 9; ++i) {
+    submit();
+  }
+  std::uint32_t epoch = 0;
+  ASSERT_EQ(pool_->add_daemon(false, &epoch), 1U);
+  ASSERT_EQ(world_->daemon(1).mailbox.size(), 1U);
+  // The next one finds nothing set aside: it is not started before there is room.
+  world_->spawned.clear();
+  ASSERT_EQ(pool_->add_daemon(false, &epoch), 2U);
+  EXPECT_TRUE(world_->spawned.empty());
+  ASSERT_TRUE(world_->claim(0));
+  ASSERT_TRUE(world_->complete(0, 8, 0));
+  pool_->progress();
+  EXPECT_EQ(world_->daemon(2).mailbox.size(), 1U);
+  ASSERT_EQ(world_->spawned.size(), 1U);
+  EXPECT_EQ(world_->spawned[0].first, 2U);
+  pool_->sanity_check();
+}
+
+TEST_F(PoolTest, ADaemonThatWaitsForRoomDoesNotOutliveTheReset) {
+  make({}, 2);
+  add_daemons(1);
+  for (int i = 0; i < 9; ++i) {
+    submit();
+  }
+  pool_->log_everywhere(kBytes, sizeof(kBytes));
+  std::uint32_t epoch = 0;
+  ASSERT_EQ(pool_->add_daemon(false, &epoch), 1U);
+  pool_->reset();
+  die(0);
+  EXPECT_EQ(pool_->alive(), 0U);
+}
+
+TEST_F(PoolTest, AReplayThatKillsItsDaemonIsNotTriedForEver) {
+  make({});
+  add_daemons(1);
+  pool_->log_everywhere(kBytes, sizeof(kBytes));
+  die(0);
+  int incarnations = 0;
+  while (!world_->spawned.empty() && incarnations < 20) {
+    start_daemons();
+    ++incarnations;
+    ASSERT_TRUE(world_->claim(0));
+    die(0);
+  }
+  EXPECT_EQ(incarnations, 3);
+  EXPECT_TRUE(pool_->gave_up());
+}
+
+TEST_F(PoolTest, TimersOfTasksThatHaveResolvedDoNotPileUp) {
+  make({});
+  add_daemons(1);
+  for (int i = 0; i < 20000; ++i) {
+    const std::uint32_t task = submit(0, 1'000'000'000'000);
+    ASSERT_TRUE(world_->claim(0));
+    ASSERT_TRUE(world_->complete(0, 8, 0));
+    pool_->progress();
+    pool_->drop(task);
+  }
+  const std::uint32_t late = submit(0, 1'000'000'000'001);
+  EXPECT_LT(pool_->timers(), 3000U);
+  pool_->on_time(1'000'000'000'002);
+  EXPECT_EQ(pool_->task(late).error, ErrorCode::kTimedOut);
+}
+
+TEST(ConstantsTest, OneThatNoTaskCouldNameIsRefused) {
+  Constants constants;
+  Constant one;
+  for (std::uint32_t i = 0; i < Constants::kMax; i += 1) {
+    if (constants.add(one) == kNoConstant) {
+      FAIL() << i;
+    }
+  }
+  EXPECT_EQ(constants.add(one), kNoConstant);
+}
+
 }  // namespace
 }  // namespace setsuna::dispatch

@@ -139,7 +139,12 @@ SubmitOutcome try_add_constant(std::uint32_t id, const codec::EncodeBuffer& buff
     made.block = stored.block;
     made.hash[0] = hash.low;
     made.hash[1] = hash.high;
-    *constant = host.profile(id)->pool().add_constant(made);
+    Profile* profile = host.profile(id);
+    *constant = profile->pool().add_constant(made);
+    if (*constant == dispatch::kNoConstant) {
+      profile->pool().retire_block(stored.offset, stored.block);
+      outcome = SubmitOutcome::kFull;
+    }
   });
   return outcome;
 }

@@ -54,3 +54,23 @@ test_that("forks of the host while it has views use up no descriptors", {
   for (i in 1:50) parallel::mccollect(parallel::mcparallel(sum(view)))
   expect_lt(descriptors(), before + 10L)
 })
+
+test_that("a daemon that comes while tasks fill all slots has what everywhere() has set up", {
+  daemons(1)
+  on.exit(daemons(0))
+  everywhere(marker <- 42)
+  tasks <- lapply(1:18000, function(i) mirai({
+    for (k in 1:1000) k
+    exists("marker")
+  }))
+  launch_local(1)
+  expect_true(all(unlist(collect_mirai(tasks))))
+})
+
+test_that("an everywhere() that ends its daemon does so a few times and not for ever", {
+  daemons(1)
+  on.exit(daemons(0))
+  everywhere(quit("no"))
+  m <- tryCatch(mirai(1), error = identity) # before or after it is given up
+  if (is_mirai(m)) expect_identical(as.integer(no_hang(m[])), 19L) else expect_match(conditionMessage(m), "cannot start")
+})
