@@ -30,6 +30,7 @@ namespace {
 
 constexpr int kUsageStatus = 64;
 constexpr int kFailedStatus = 70;
+constexpr int kErrorStatus = 1;  // as of Rscript
 
 struct Arguments {
   const char* mode = nullptr;     // "zygote", "child", "dial"
@@ -156,8 +157,8 @@ int main(int argc, char** argv) {
   start_r(argv[0]);
   SEXP call = PROTECT(daemon_call(&arguments, library));
   int failed = 0;
-  R_tryEval(call, R_GlobalEnv, &failed);  // an error ends the process in there, as in Rscript
+  R_tryEval(call, R_GlobalEnv, &failed);
   UNPROTECT(1);
   Rf_endEmbeddedR(0);
-  return failed != 0 ? kFailedStatus : 0;
+  return failed != 0 ? kErrorStatus : 0;
 }

@@ -126,6 +126,12 @@ TEST_F(StartupTest, SaysHowItIsUsed) {
   EXPECT_EQ(WEXITSTATUS(std::system((installed_package() + "/bin/setsuna-daemon --what 2> /dev/null").c_str())), 64);
 }
 
+TEST_F(StartupTest, AnErrorEndsItAsRscriptWould) {
+  EXPECT_EQ(WEXITSTATUS(std::system(
+                (installed_package() + "/bin/setsuna-daemon abstract://nobody 'no argument' 2> /dev/null").c_str())),
+            1);
+}
+
 TEST_F(StartupTest, AProgramThatIsNotThereIsAnErrno) {
   FakeHost host({}, [](ZygoteSpawn& spawn) { spawn.program = "/nonexistent/setsuna-daemon"; });
   EXPECT_FALSE(host.started());
