@@ -157,7 +157,7 @@ void Host::watch_new() {
       if (profile->listener) {
         profile->adopted_listener = reactor_->adopt(profile->listener.release());
         reactor_->accept(profile->adopted_listener,
-                         net::Handler(&Host::on_dialled, reinterpret_cast<void*>(std::uintptr_t{profile->id()})));
+                         net::Handler(&Host::on_dialled, reinterpret_cast<void*>(std::uintptr_t{profile->serial})));
       }
       profile->doorbell_watch =
           reactor_->watch_readable(profile->doorbell().fd(), net::Handler(&Host::on_doorbell, profile.get()));
@@ -445,6 +445,9 @@ void Host::order_forks(Zygote& zygote, Profile& profile, const std::vector<embed
   order.stdout_fd = output ? 1 : -1;
   order.stderr_fd = output ? 2 : -1;
   order.autoexit = start != nullptr ? start->autoexit : config.autoexit;
+  for (const embed::DaemonId& id : ids) {
+    profile.process(id.index).fork_server = &zygote;
+  }
   zygote.client.request_fork(order);
 }
 
@@ -533,8 +536,8 @@ void Host::on_zygote_exit(void* context, const net::Completion&) {
       }
       for (std::uint32_t i = 0; i < profile->process_count(); ++i) {
         DaemonProcess& process = profile->process(i);
-        if (process.external || process.reported) {
-          continue;
+        if (process.fork_server != zygote || process.reported) {
+          continue;  // another one's: a retired fork server ends with its last daemon
         }
         process.reported = true;
         process.note.wait_status = -1;
@@ -556,7 +559,7 @@ void Host::on_zygote_exit(void* context, const net::Completion&) {
 void Host::watch_daemon(Profile& profile, std::uint32_t index) {
   DaemonProcess& process = profile.process(index);
   process.watched = true;
-  auto* watch = new DaemonWatch{this, profile.id(), index, process.epoch};
+  auto* watch = new DaemonWatch{this, profile.serial, index, process.epoch};
   process.watch = reactor_->watch_pidfd(process.pidfd.get(), net::Handler(&Host::on_daemon_gone, watch));
 }
 
@@ -565,7 +568,7 @@ void Host::on_daemon_gone(void* context, const net::Completion&) {
   Host* host = watch->host;
   {
     std::lock_guard<std::mutex> lock(host->mutex_);
-    Profile* profile = host->profile(watch->profile);
+    Profile* profile = host->profile_by_serial(watch->profile);
     if (profile == nullptr || profile->process(watch->index).epoch != watch->epoch) {
       return;
     }
@@ -586,8 +589,8 @@ void Host::on_dialled(void* context, const net::Completion& completion) {
     return;  // the listener was closed
   }
   const int fd = static_cast<int>(completion.result);
-  // By number: the profile may be gone by now.
-  auto* guest = new Guest{host, static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(context)), fd};
+  // By its serial: the profile may be gone by now.
+  auto* guest = new Guest{host, reinterpret_cast<std::uintptr_t>(context), fd};
   host->reactor_->watch_readable(fd, net::Handler(&Host::on_join_request, guest));
 }
 
@@ -600,7 +603,7 @@ void Host::on_join_request(void* context, const net::Completion& completion) {
         net::receive_message(guest->fd, std::as_writable_bytes(std::span(&request, 1)), net::Blocking::kNo);
     if (message.bytes != -EAGAIN) {
       std::lock_guard<std::mutex> lock(host->mutex_);
-      Profile* profile = host->profile(guest->profile);
+      Profile* profile = host->profile_by_serial(guest->profile);
       if (message.bytes == static_cast<ssize_t>(sizeof(request)) && profile != nullptr && !profile->pool().closed()) {
         std::uint32_t index = runtime::kNoSlot;
         const embed::JoinReply reply = host->answer_join(*profile, request, guest->fd, &index);
@@ -667,9 +670,19 @@ Profile& Host::add_profile(ProfileConfig config) {
   if (id == profiles_.size()) {
     profiles_.emplace_back();
   }
+  made->serial = ++last_serial_;
   profiles_[id] = std::move(made);
   reactor_->wake();
   return *profiles_[id];
+}
+
+Profile* Host::profile_by_serial(std::uint64_t serial) {
+  for (auto& profile : profiles_) {
+    if (profile && profile->serial == serial) {
+      return profile.get();
+    }
+  }
+  return nullptr;
 }
 
 void Host::close_profile(Profile& profile, bool kill_busy) {
@@ -677,6 +690,9 @@ void Host::close_profile(Profile& profile, bool kill_busy) {
     return;
   }
   profile.pool().reset();
+  for (const SpawnRequest& never : profile.take_spawns()) {
+    profile.pool().on_dead(never.index, never.epoch, {}, true);  // no fork server was there to be asked
+  }
   for (std::uint32_t task : profile.pool().take_notifications()) {
     notifications_.emplace_back(profile.id(), task);
   }

@@ -36,6 +36,7 @@ class Host {
 
   // --- under the mutex ---
   Profile* profile(std::uint32_t id) { return id < profiles_.size() ? profiles_[id].get() : nullptr; }
+  Profile* profile_by_serial(std::uint64_t serial);
   std::uint32_t profile_count() const { return static_cast<std::uint32_t>(profiles_.size()); }
   Profile& add_profile(ProfileConfig config);
   // Tasks resolve to "Object closed", daemons leave. The object goes when nothing refers to it any more.
@@ -74,7 +75,7 @@ class Host {
   };
   struct DaemonWatch {
     Host* host;
-    std::uint32_t profile;
+    std::uint64_t profile;  // serial: a process may outlive its profile, and another has the number then
     std::uint32_t index;
     std::uint32_t epoch;
   };
@@ -82,7 +83,7 @@ class Host {
   // Somebody who has connected to a profile's URL and not spoken yet.
   struct Guest {
     Host* host;
-    std::uint32_t profile;
+    std::uint64_t profile;  // serial
     int fd;
   };
 
@@ -132,6 +133,7 @@ class Host {
   NotifyHook notify_ = nullptr;
   net::Token timer_;
   std::uint64_t timer_deadline_ns_ = 0;
+  std::uint64_t last_serial_ = 0;
   std::uint32_t closing_listeners_ = 0;
   std::atomic<bool> zygote_lost_{false};
   bool waiting_ = false;

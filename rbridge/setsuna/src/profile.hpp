@@ -51,6 +51,7 @@ struct DaemonProcess {
   bool reported = false;                     // the fork server said so
   bool external = false;                     // not a child of our fork server
   std::string url;                           // shown by status()
+  const void* fork_server = nullptr;         // that was asked for it
   std::shared_ptr<const DaemonStart> start;  // null: as the profile says. Its replacements start with the same
   dispatch::DeathNote note;
 };
@@ -93,8 +94,9 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   bool finished() const;
   void kill_busy_daemons();
 
-  std::uint32_t views = 0;  // R vectors in this process that point into the segment
-  bool watched = false;     // the reactor watches the doorbell
+  std::uint64_t serial = 0;  // never used again, while a number is when its profile has gone
+  std::uint32_t views = 0;   // R vectors in this process that point into the segment
+  bool watched = false;      // the reactor watches the doorbell
   net::Token doorbell_watch;
   runtime::UniqueFd listener;  // until the reactor adopts it
   int adopted_listener = -1;

@@ -63,43 +63,60 @@ bool seen_before(std::uint64_t print) {
   return false;
 }
 
-// The constants that this cache keeps alive between calls.
+// The constants that this cache keeps alive between calls: it owns one reference to each.
 struct Kept {
-  std::uint32_t profile = 0;
+  std::uint64_t profile = 0;  // serial
   std::uint32_t constant = dispatch::kNoConstant;
   std::uint64_t used = 0;
 } kept[kKeptMax];
 
-void keep_constant(std::uint32_t profile, std::uint32_t constant) {
+void release_kept(Host& host, const Kept& gone) {
+  if (Profile* profile = host.profile_by_serial(gone.profile); profile != nullptr) {
+    profile->pool().release_constant(gone.constant);
+  }
+}
+
+// Takes over the caller's reference. Under the mutex.
+void keep_constant(Host& host, std::uint64_t profile, std::uint32_t constant) {
   int place = 0;
   for (int i = 0; i < kKeptMax; ++i) {
     if (kept[i].constant == constant && kept[i].profile == profile) {
       kept[i].used = ++tick;
+      release_kept(host, kept[i]);  // it has one already
       return;
     }
     place = kept[i].used < kept[place].used ? i : place;
   }
   if (kept[place].constant != dispatch::kNoConstant) {
-    release_constant(kept[place].profile, kept[place].constant);
+    release_kept(host, kept[place]);
   }
   kept[place] = {profile, constant, ++tick};
 }
 
-// Under the hash: an existing constant of the profile that is still kept, or a new one.
-std::uint32_t find_or_add(std::uint32_t profile) {
+// Under the hash: an existing constant of the profile, or a new one. The cache keeps it from now on, so that it is there
+// when the task that the caller makes refers to it.
+std::uint32_t find_or_add(std::uint32_t id) {
   const codec::Hash128 hash = codec::hash_encoded(&constant_buffer);
   std::uint32_t found = dispatch::kNoConstant;
   guarded([&] {
     Host& host = Host::get();
     std::lock_guard<std::mutex> lock(host.mutex());
     const std::uint64_t words[2] = {hash.low, hash.high};
-    if (Profile* p = host.profile(profile)) {
-      found = p->pool().find_constant(words, constant_buffer.total);
+    if (Profile* profile = host.profile(id)) {
+      found = profile->pool().find_constant(words, constant_buffer.total);
+      if (found != dispatch::kNoConstant) {
+        profile->pool().retain_constant(found);
+      }
     }
   });
-  if (found == dispatch::kNoConstant && try_add_constant(profile, constant_buffer, &found) != SubmitOutcome::kDone) {
+  if (found == dispatch::kNoConstant && try_add_constant(id, constant_buffer, &found) != SubmitOutcome::kDone) {
     return dispatch::kNoConstant;  // no room: it travels by value, which waits or fails with a message
   }
+  guarded([&] {
+    Host& host = Host::get();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    keep_constant(host, host.profile(id)->serial, found);
+  });
   return found;
 }
 
@@ -164,7 +181,6 @@ SplitArguments split_repeated(std::uint32_t profile, SEXP globals, SEXP locals, 
   if (found == dispatch::kNoConstant) {
     return all;
   }
-  keep_constant(profile, found);
   SET_VECTOR_ELT(keep, 0, select(globals, g, false, Rf_xlength(globals) - from_globals));
   SET_VECTOR_ELT(keep, 1, select(locals, l, false, Rf_xlength(locals) - from_locals));
   return {VECTOR_ELT(keep, 0), VECTOR_ELT(keep, 1), found};

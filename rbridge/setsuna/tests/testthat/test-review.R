@@ -74,3 +74,55 @@ test_that("an everywhere() that ends its daemon does so a few times and not for 
   m <- tryCatch(mirai(1), error = identity) # before or after it is given up
   if (is_mirai(m)) expect_identical(as.integer(no_hang(m[])), 19L) else expect_match(conditionMessage(m), "cannot start")
 })
+
+test_that("a process that outlives daemon() and its profile is not taken for a daemon of the next one", {
+  join <- function(url, then) {
+    code <- sprintf("invisible(setsuna::daemon('%s')); %s", url, then)
+    system2(file.path(R.home("bin"), "Rscript"), c("-e", shQuote(code)), wait = FALSE)
+  }
+  go <- tempfile()
+  on.exit(unlink(go))
+  url <- local_url()
+  daemons(url = url)
+  join(url, sprintf("while (!file.exists('%s')) Sys.sleep(0.01)", go))
+  mirai(1)[]
+  daemons(0)
+  gc()
+  url <- local_url()
+  daemons(url = url)
+  on.exit(daemons(0), add = TRUE)
+  join(url, "")
+  m <- mirai({
+    file.create(go)
+    Sys.sleep(1)
+    "finished"
+  }, go = go)
+  expect_identical(m[], "finished")
+})
+
+test_that("a repeated argument that is found again while a task uses it is kept as long as it is needed", {
+  daemons(2)
+  on.exit(daemons(0))
+  large <- function(i) rep(as.double(i), 5e4)
+  use <- function(i, wait = 0) mirai({
+    Sys.sleep(wait)
+    range(x)
+  }, x = large(i), wait = wait)
+  use(1)[]
+  slow <- use(1, 0.5)
+  for (i in 2:12) {
+    use(i)[]
+    use(i)[]
+  }
+  again <- list(use(1), use(1))
+  expect_identical(collect_mirai(c(list(slow), again)), rep(list(c(1, 1)), 3L))
+  sums <- mirai_map(1:6, function(i, x) {
+    Sys.sleep(0.1)
+    range(x)
+  }, .args = list(x = large(99)))
+  for (i in 20:40) {
+    use(i)[]
+    expect_identical(use(i)[], c(i, i) + 0)
+  }
+  expect_identical(sums[], rep(list(c(99, 99)), 6L))
+})
