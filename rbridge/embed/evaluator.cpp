@@ -572,7 +572,8 @@ bool spin_for_work() {
 }
 
 std::uint64_t deadline_after(std::uint64_t start_ns, double limit_ms) {
-  return limit_ms < 0 ? 0 : start_ns + static_cast<std::uint64_t>(limit_ms * 1e6);
+  constexpr double kLongestMs = 1e12;  // 30 years: the sum does not overflow
+  return limit_ms < 0 ? 0 : start_ns + static_cast<std::uint64_t>(std::min(limit_ms, kLongestMs) * 1e6);
 }
 
 std::uint64_t earlier(std::uint64_t a, std::uint64_t b) { return a == 0 || (b != 0 && b < a) ? b : a; }
@@ -644,14 +645,15 @@ LeaveReason Evaluator::run() {
     resume_replay();
   }
   for (;;) {
-    if (options.maxtasks >= 0 && static_cast<double>(tasks_run) >= options.maxtasks) {
+    // Never with a claimed task in hand: nobody else could run it.
+    if (!has_pending && options.maxtasks >= 0 && static_cast<double>(tasks_run) >= options.maxtasks) {
       return LeaveReason::kMaxtasks;
     }
     if (host_gone != 0 || (port->must_leave() && !has_pending)) {
       return LeaveReason::kNormal;
     }
     const std::uint64_t wall_ns = deadline_after(started_ns, options.walltime_ms);
-    if (wall_ns != 0 && runtime::monotonic_ns() >= wall_ns) {
+    if (!has_pending && wall_ns != 0 && runtime::monotonic_ns() >= wall_ns) {
       return LeaveReason::kWalltime;
     }
     if (const std::optional<Claim> claim = next_claim()) {
@@ -675,8 +677,11 @@ LeaveReason Evaluator::run() {
 
 void Evaluator::finish_error(SEXP object, bool interrupted) {
   if (!hand.active) {
-    // The value was published; cleaning up after it failed. Nothing to resolve.
+    // The value was published; cleaning up after it failed (a variable that cannot be looked at, say). Nothing to resolve.
     let_go();
+    if (options.cleanup) {
+      TaskScope::restore_all();
+    }
     return;
   }
   if (hand.replaying) {

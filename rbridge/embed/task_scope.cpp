@@ -227,7 +227,16 @@ void TaskScope::unbind_globals() {
   }
 }
 
+void TaskScope::restore_all() {
+  set_root(kHidden, R_NilValue);  // the globals are set anew, all of them
+  call_restore(true, true, true, true);
+}
+
 void TaskScope::restore() {
+  if (R_EnvironmentIsLocked(R_GlobalEnv) != FALSE) {
+    restore_all();
+    return;
+  }
   unbind_globals();
   if (extra != nullptr && extra->changed()) {
     extra->restore();

@@ -26,6 +26,8 @@ class TaskScope {
   static void bind_globals(SEXP values);
   // Undoes what differs from the baseline. May jump (the restore function is R code).
   static void restore();
+  // The same without looking what differs: after restore() has failed. May jump.
+  static void restore_all();
   // Only what bind_globals() did: with `cleanup = FALSE`.
   static void unbind_globals();
 };

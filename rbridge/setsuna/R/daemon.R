@@ -83,6 +83,7 @@
 # Removed first: a task may have locked a variable or made it an active one.
 .restore_globals <- function(values) {
   env <- globalenv()
+  if (environmentIsLocked(env)) stop("the global environment is locked") # R cannot unlock it
   rm(list = setdiff(ls(env, all.names = TRUE, sorted = FALSE), ".Random.seed"), envir = env)
   list2env(values, env)
 }

@@ -126,3 +126,26 @@ test_that("a repeated argument that is found again while a task uses it is kept 
   }
   expect_identical(sums[], rep(list(c(99, 99)), 6L))
 })
+
+test_that("what a task locks or makes active in the global environment is not met by the next", {
+  daemons(1)
+  on.exit(daemons(0))
+  expect_identical(mirai({
+    lockEnvironment(globalenv())
+    1
+  })[], 1)
+  expect_identical(mirai(z, z = 3)[], 3)
+  expect_identical(mirai({
+    lockEnvironment(globalenv(), bindings = TRUE)
+    y
+  }, y = 2)[], 2)
+  expect_identical(mirai(z, z = 4)[], 4)
+  everywhere(v <- 1)[]
+  expect_identical(mirai({
+    rm(v, envir = globalenv())
+    makeActiveBinding("v", function() stop("not to be looked at"), globalenv())
+    options(digits = 3)
+    5
+  })[], 5)
+  expect_identical(mirai(c(v, getOption("digits")))[], c(1, 7))
+})
