@@ -121,7 +121,16 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
     .reset(name)
     .abort("the daemons did not start: ", if (nzchar(problem)) problem else "their processes ended at once")
   }
+  .warn_of_threads(options)
   .daemons_value(n, name)
+}
+
+# A process with threads cannot be forked safely: its daemons are fresh processes, which takes a tenth of a second for each.
+.warn_of_threads <- function(options) {
+  packages <- if (length(options$preload)) .Call(C_threaded_packages, options$zygote_key) else ""
+  if (nzchar(packages))
+    warning("'preload': loading ", packages, " starts threads, so daemons start slowly, each as a process of its own; ",
+            "leave it out and load it with everywhere(library(...))", call. = FALSE)
 }
 
 .set_listener <- function(name, options) {

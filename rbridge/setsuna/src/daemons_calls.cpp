@@ -547,6 +547,15 @@ SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
   return out;
 }
 
+SEXP threaded_packages(SEXP key) {
+  static char names[1024];
+  names[0] = '\0';
+  guarded([&] {
+    std::snprintf(names, sizeof(names), "%s", Host::get().threaded_packages(CHAR(STRING_ELT(key, 0))).c_str());
+  });
+  return Rf_mkString(names);
+}
+
 SEXP host_backend() {
   Host* host = Host::existing();
   return host == nullptr ? R_NilValue : Rf_mkString(host->backend().c_str());
@@ -557,10 +566,10 @@ SEXP host_backend() {
 
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kDaemonEntries[] = {
-    ENTRY(profile_open, 2),         ENTRY(profile_add_daemons, 3), ENTRY(profile_wait_online, 2),
-    ENTRY(profile_close, 2),        ENTRY(profile_id, 1),          ENTRY(ephemeral_id, 0),
-    ENTRY(profile_set_sync, 2),     ENTRY(profile_is_sync, 1),     ENTRY(profile_status, 1),
-    ENTRY(profile_next_stream, 1),  ENTRY(seed_stream, 1),         ENTRY(profile_everywhere, 3),
-    ENTRY(profile_wait_min, 2), ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),         ENTRY(host_backend, 0),
-    {nullptr, nullptr, 0},
+    ENTRY(profile_open, 2),        ENTRY(profile_add_daemons, 3),  ENTRY(profile_wait_online, 2),
+    ENTRY(profile_close, 2),       ENTRY(profile_id, 1),           ENTRY(ephemeral_id, 0),
+    ENTRY(profile_set_sync, 2),    ENTRY(profile_is_sync, 1),      ENTRY(profile_status, 1),
+    ENTRY(profile_next_stream, 1), ENTRY(seed_stream, 1),          ENTRY(profile_everywhere, 3),
+    ENTRY(profile_wait_min, 2),    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),
+    ENTRY(threaded_packages, 1),   ENTRY(host_backend, 0),         {nullptr, nullptr, 0},
 };

@@ -397,14 +397,10 @@ void Host::retire_zygotes() {
   reactor_->wake();
 }
 
-std::string Host::zygote_output(const std::string& key) {
+std::string Host::threaded_packages(const std::string& key) {
   std::lock_guard<std::mutex> lock(mutex_);
-  for (auto it = zygotes_.rbegin(); it != zygotes_.rend(); ++it) {
-    if ((*it)->key == key) {
-      return (*it)->client.error_output();
-    }
-  }
-  return {};
+  const Zygote* zygote = zygote_for(key);
+  return zygote == nullptr ? std::string() : zygote->threaded_packages;
 }
 
 void Host::flush_spawns(Profile& profile) {
@@ -474,6 +470,7 @@ void Host::handle(Zygote& zygote, embed::ZygoteEvent& event) {
   if (event.kind == Kind::ready) {
     zygote.ready = true;
     zygote.failures = 0;
+    zygote.threaded_packages = event.threaded_packages;
     return;
   }
   if (event.kind == Kind::lost) {

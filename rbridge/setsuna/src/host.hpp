@@ -55,7 +55,8 @@ class Host {
   // Fork servers that have died and are needed again: restarts them. R thread.
   void restart_lost_zygotes();
   bool zygote_lost() const { return zygote_lost_.load(std::memory_order_acquire); }
-  std::string zygote_output(const std::string& key);
+  // Preloaded packages after which the fork server of this key had threads (so that its daemons are started by exec), or "".
+  std::string threaded_packages(const std::string& key);
   // Fork servers end, each with its last daemon; the next daemon gets a new one.
   void retire_zygotes();
 
@@ -67,6 +68,7 @@ class Host {
     net::Token socket_watch;
     bool watched = false;
     bool ready = false;
+    std::string threaded_packages;
     bool dead = false;
     bool retired = false;  // forks no more
     int failures = 0;      // ended before it was ready, in a row

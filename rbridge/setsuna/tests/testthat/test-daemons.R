@@ -199,3 +199,11 @@ test_that("a package to preload that is not there is an error", {
   expect_error(no_hang(daemons(1, preload = "no.such.package")), "the daemons did not start: .*no.such.package")
   expect_null(info())
 })
+
+test_that("a package to preload that starts threads is named, and its daemons work", {
+  skip_if_not_installed("cli")
+  on.exit(daemons(0))
+  expect_warning(value <- no_hang(daemons(2, preload = "cli")), "'preload': loading cli starts threads", fixed = TRUE)
+  expect_identical(value, 2L)
+  expect_true(no_hang(mirai("cli" %in% loadedNamespaces())[]))
+})
