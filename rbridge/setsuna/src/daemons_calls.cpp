@@ -20,7 +20,7 @@
 
 namespace setsuna::host {
 
-codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env, std::uint32_t profile);  // tasks_calls.cpp
+codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env, std::uint32_t profile, SEXP keep);  // tasks_calls.cpp
 SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon);
 
 namespace {
@@ -517,7 +517,8 @@ SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
   refuse_in_fork();
   drain_dropped();
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
-  codec::EncodeBuffer* buffer = encode_everywhere(expr, env, id);
+  SEXP keep = PROTECT(Rf_allocVector(VECSXP, 3));
+  codec::EncodeBuffer* buffer = encode_everywhere(expr, env, id, keep);
   int targets[runtime::kMaxDaemons];
   int count = 0;
   const bool done = guarded([&] {
@@ -543,7 +544,7 @@ SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
   for (int i = 0; i < count; ++i) {
     SET_VECTOR_ELT(out, i, submit_everywhere(id, static_cast<std::uint32_t>(targets[i])));
   }
-  UNPROTECT(1);
+  UNPROTECT(2);
   return out;
 }
 

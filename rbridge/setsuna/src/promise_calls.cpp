@@ -3,6 +3,7 @@
 
 #include <R_ext/Rdynload.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <unordered_map>
@@ -96,8 +97,16 @@ bool watch(TaskRef ref, int loop) {
   host.set_notify_hook(on_resolved);
   Profile* profile = host.profile(ref.profile);
   if (profile == nullptr || profile->pool().closed() || profile->pool().resolved(ref.task)) {
+    // Only our own: the reactor may not have told others that wait for it yet.
     std::lock_guard<std::mutex> watches_lock(watches().mutex);
-    watches().loops.erase(key_of(ref));
+    if (const auto found = watches().loops.find(key_of(ref)); found != watches().loops.end()) {
+      if (const auto own = std::find(found->second.begin(), found->second.end(), loop); own != found->second.end()) {
+        found->second.erase(own);
+      }
+      if (found->second.empty()) {
+        watches().loops.erase(found);
+      }
+    }
     return false;
   }
   if (!profile->pool().task(ref.task).notify) {

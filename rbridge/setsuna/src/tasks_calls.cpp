@@ -591,13 +591,13 @@ SEXP mirai_map_submit(SEXP x, SEXP f, SEXP constants, SEXP globals, SEXP spread,
 
 }  // namespace
 
-// Shared with daemons_calls.cpp: everywhere().
-codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env, std::uint32_t profile) {
-  SEXP resolved = PROTECT(resolve_expression(expr, env));
-  SEXP globals = PROTECT(collect_dots(env));
-  SEXP locals = PROTECT(collect_args(env));
+// Shared with daemons_calls.cpp: everywhere(). The bytes of large vectors stay where they are until they are sent: `keep`, a
+// list of 3, holds the vectors.
+codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env, std::uint32_t profile, SEXP keep) {
+  SEXP resolved = SET_VECTOR_ELT(keep, 0, resolve_expression(expr, env));
+  SEXP globals = SET_VECTOR_ELT(keep, 1, collect_dots(env));
+  SEXP locals = SET_VECTOR_ELT(keep, 2, collect_args(env));
   encode_task(resolved, globals, locals, profile);
-  UNPROTECT(3);
   return &buffer;
 }
 
