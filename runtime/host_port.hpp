@@ -204,8 +204,10 @@ class HostPort {
     if (SETSUNA_RULE(reap_drains_the_mailbox)) {
       mailbox(index).drain([&](std::uint32_t slot) { visit(slot, word(slot)); });
     }
-    for (auto& bits : record.hold) {
-      bits.store(0, std::memory_order_release);
+    if (SETSUNA_RULE(reap_drops_the_holds)) {
+      for (auto& bits : record.hold) {
+        bits.store(0, std::memory_order_release);
+      }
     }
     record.handback.store(0, std::memory_order_relaxed);
     record.current.store(0, std::memory_order_relaxed);

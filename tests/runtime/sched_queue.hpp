@@ -141,9 +141,9 @@ class QueueProgram : public sched::Program {
   bool try_place(int task, std::uint32_t queue);  // mutex held; does not wake
   void wait_for_all();
   void harvest();  // mutex held
-  // Sleeps until the gate's event, unless something is done already or `ready` (mutex held).
-  template <class Ready>
-  void host_sleep(GateWord gate, Ready&& ready);
+  // Sleeps until the event of `gate`, unless something is done already or `ready`; both are called with the mutex held.
+  template <class MakeGate, class Ready>
+  void host_sleep(MakeGate&& gate, Ready&& ready);
   bool cancel_queued(int task);
   // Resolves a task that runs, for the user, and asks its daemon to stop it.
   void cancel_running(int task);
@@ -155,7 +155,7 @@ class QueueProgram : public sched::Program {
     for (int i = 0; i < shape_.tasks; ++i) {
       waiting += tasks_[i].outcome == Outcome::kUnresolved;
     }
-    return GateWord::count(static_cast<std::uint64_t>(waiting));
+    return GateWord::count(static_cast<std::uint64_t>(std::max(waiting, 1)));
   }
 
   std::uint64_t host_state();
@@ -297,7 +297,7 @@ inline void QueueProgram::submit(int task, std::uint32_t queue) {
       break;
     }
     unlock();
-    host_sleep(GateWord::count(1), [this] { return host_->has_free_slot(); });
+    host_sleep([] { return GateWord::count(1); }, [this] { return host_->has_free_slot(); });
     at_point(0x5B << 8 | static_cast<std::uint64_t>(task));
     lock();
   }
@@ -322,12 +322,12 @@ inline void QueueProgram::submit_to(int task, std::uint32_t daemon) {
   }
 }
 
-template <class Ready>
-void QueueProgram::host_sleep(GateWord gate, Ready&& ready) {
+template <class MakeGate, class Ready>
+void QueueProgram::host_sleep(MakeGate&& gate, Ready&& ready) {
   // ORDERING host/sleep: as in the host's own wait.
   const std::uint32_t seen = view_.host->futex.load(std::memory_order_acquire);
   lock();
-  host_->arm_gate(gate);
+  host_->arm_gate(gate());
   const bool stay = (host_->anything_done() || ready()) && SETSUNA_RULE(host_rechecks);
   unlock();
   if (!stay) {
@@ -342,12 +342,11 @@ inline void QueueProgram::wait_for_all() {
     lock();
     harvest();
     const bool done = all_resolved();
-    const GateWord gate = gate_for_all();
     unlock();
     if (done) {
       return;
     }
-    host_sleep(gate, [this] { return all_resolved(); });
+    host_sleep([this] { return gate_for_all(); }, [this] { return all_resolved(); });
   }
 }
 

@@ -1,0 +1,59 @@
+// Explores the queue: every interleaving within the bounds of each scenario, a death at every step, weak memory.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tests/runtime/sched_scenarios.hpp"
+
+namespace {
+
+using queue_test::Scenario;
+
+// A fiber's stack means nothing to the sanitizers, and one thread has no races: they see the same code elsewhere.
+bool sanitized() {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  return true;
+#else
+  return false;
+#endif
+}
+
+class Explored : public ::testing::TestWithParam<Scenario> {
+ protected:
+  void SetUp() override {
+    if (sanitized()) {
+      GTEST_SKIP() << "explored in the other builds";
+    }
+  }
+};
+class Weak : public Explored {};
+class Walk : public Explored {};
+
+void expect_explored(const Scenario& scenario) {
+  const std::unique_ptr<sched::Program> program = scenario.make();
+  const sched::Report report = explore(*program, scenario.bounds);
+  EXPECT_FALSE(report.failed) << report.message << "\n" << report.trace;
+  EXPECT_TRUE(report.complete || report.failed);
+  std::printf("    %s\n", report.summary().substr(0, 100).c_str());
+}
+
+TEST_P(Explored, Holds) { expect_explored(GetParam()); }
+TEST_P(Weak, Holds) { expect_explored(GetParam()); }
+
+TEST_P(Walk, Holds) {
+  const char* seed_text = std::getenv("SETSUNA_SEED");
+  const std::uint64_t seed = seed_text != nullptr ? std::strtoull(seed_text, nullptr, 10) : 1;
+  const std::unique_ptr<sched::Program> program = GetParam().make();
+  const sched::Report report = sample(*program, GetParam().bounds, seed, 40'000);
+  EXPECT_FALSE(report.failed) << report.message << "\n" << report.trace;
+  std::printf("    seeds %llu to %llu: %s\n", static_cast<unsigned long long>(seed),
+              static_cast<unsigned long long>(seed + report.executions - 1), report.summary().substr(0, 100).c_str());
+}
+
+std::string name_of(const ::testing::TestParamInfo<Scenario>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Queue, Explored, ::testing::ValuesIn(queue_test::scenarios()), name_of);
+INSTANTIATE_TEST_SUITE_P(Queue, Weak, ::testing::ValuesIn(queue_test::weak_scenarios()), name_of);
+INSTANTIATE_TEST_SUITE_P(Queue, Walk, ::testing::ValuesIn(queue_test::large_scenarios()), name_of);
+
+}  // namespace
