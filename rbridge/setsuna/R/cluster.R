@@ -54,8 +54,9 @@ sendData.miraiNode <- function(node, data) {
   if (!identical(.profile(node$id)$id, node$profile)) .abort("the cluster of this node was stopped: make a new one")
   job <- data$data
   node$tag <- job$tag
-  node$pending <- .Call(C_mirai_submit_to, quote(setsuna:::.run_on_node(.fun, .args, .return)),
-                        list(.fun = job$fun, .args = job$args, .return = job$return), node$profile, node$index)
+  node$pending <- .Call(C_mirai_submit_to, quote(.run(.fun, .args, .return)),
+                        list(.run = .run_on_node, .fun = job$fun, .args = job$args, .return = job$return),
+                        node$profile, node$index)
   invisible()
 }
 

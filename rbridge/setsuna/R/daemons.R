@@ -119,11 +119,13 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   problem <- .Call(C_profile_wait_online, id, n)
   if (!is.null(problem)) {
     .reset(name)
-    .abort("the daemons did not start: ", if (nzchar(problem)) problem else "their processes ended at once")
+    .abort("the daemons did not start: ", .start_problem(problem))
   }
   .warn_of_threads(options)
   .daemons_value(n, name)
 }
+
+.start_problem <- function(text) if (nzchar(text)) text else "their processes ended at once"
 
 # A process with threads cannot be forked safely: its daemons are fresh processes, which takes a tenth of a second for each.
 .warn_of_threads <- function(options) {

@@ -26,6 +26,6 @@ launch_local <- function(n = 1L, ..., .compute = NULL) {
   if (length(started) < n)
     .abort("only ", length(started), " of ", n, " daemons could be added: at most 1024 can share one machine's memory")
   problem <- .Call(C_daemons_wait_started, record$id, started)
-  if (!is.null(problem)) .abort("the daemons did not start: ", if (nzchar(problem)) problem else "their processes ended at once")
+  if (!is.null(problem)) .abort("the daemons did not start: ", .start_problem(problem))
   n
 }

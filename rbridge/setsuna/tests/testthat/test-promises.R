@@ -134,7 +134,8 @@ test_that("is.promising() knows mirai where it is generic", {
 })
 
 test_that("the methods are there whichever package is loaded first", {
-  code <- "library(promises); library(setsuna); stopifnot(is.function(getS3method('as.promise', 'mirai', envir = asNamespace('promises'))))"
+  code <- paste("library(promises); library(setsuna);",
+                "stopifnot(is.function(getS3method('as.promise', 'mirai', envir = asNamespace('promises'))))")
   expect_identical(system2(file.path(R.home("bin"), "Rscript"), c("-e", shQuote(code)),
                            env = paste0("R_LIBS=", paste(.libPaths(), collapse = ":"))), 0L)
 })
