@@ -57,7 +57,7 @@ mirai_map <- function(.x, .f, ..., .args = list(), .promise = NULL, .compute = N
   name <- .profile_name(.compute)
   out <- if (.Call(C_profile_is_sync, name)) .map_here(name, x, .f, .args, globals, rows)
          else .Call(C_mirai_map_submit, x, .f, .args, globals, rows, environment())
-  names(out) <- if (rows) .row_names(.x) else names(.x)
+  names(out) <- if (rows) .row_names(.x) else names(x)
   class(out) <- "mirai_map"
   if (!is.null(callbacks)) .map_then(out, callbacks)
   out

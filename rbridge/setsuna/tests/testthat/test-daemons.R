@@ -91,17 +91,12 @@ test_that("launch_local() adds daemons with arguments of their own", {
   expect_identical(nrow(status()$daemons), 3L)
   expect_identical(sum(status()$daemons[, "online"]), 3L)
   first <- status()$pids[1L]
-  # each of the new ones does one of these; the first all others
-  no_hang(mirai_map(1:8, function(i) Sys.sleep(0.05))[])
+  expect_length(unique(on_each(3, function() Sys.getpid())), 3L)
   expect_true(becomes_true(function() sum(status()$daemons[, "online"]) == 1L))
   expect_identical(status()$pids[1L], first)
   withr::local_envvar(SETSUNA_TEST_LAUNCH = "now")
   launch_local(1)
-  values <- mirai_map(1:8, function(i) {
-    Sys.sleep(0.05)
-    Sys.getenv("SETSUNA_TEST_LAUNCH")
-  })[.flat]
-  expect_setequal(values, c("", "now"))
+  expect_setequal(on_each(2, function() Sys.getenv("SETSUNA_TEST_LAUNCH")), c("", "now"))
   expect_error(launch_local(1.5), "'n' is 1.5: it must be a whole number of at least 0", fixed = TRUE)
   expect_error(launch_local(1, foo = 1), "there is no argument 'foo'", fixed = TRUE)
   expect_identical(launch_local(0), 0L)

@@ -9,15 +9,14 @@ test_that("what it leaves behind stays, and comes before tasks submitted after i
   }, base = 10)
   expect_true(is_mirai_map(m))
   expect_length(m, 2L)
-  values <- no_hang(mirai_map(1:6, function(i) {
-    Sys.sleep(0.02)
+  values <- lapply(1:3, function(i) on_each(2, function() {
     found <- c(base, getOption("setsuna.test"), "package:splines" %in% search())
     base <<- 0
     options(setsuna.test = 0)
     detach("package:splines")
     found
-  })[])
-  for (value in values) expect_identical(value, c(11, 5, 1))
+  }))
+  for (value in unlist(values, FALSE)) expect_identical(value, c(11, 5, 1))
   expect_false(any(vapply(no_hang(m[]), is_error_value, NA)))
   expect_false("package:splines" %in% search())
 })
@@ -37,11 +36,7 @@ test_that("daemons that come later catch up, those that replace a dead one too",
   collect(mirai(quit("no")))
   expect_identical(collect(mirai(x)), 2)
   launch_local(1)
-  values <- mirai_map(1:6, function(i) {
-    Sys.sleep(0.05)
-    c(Sys.getpid(), x)
-  })[]
-  expect_identical(unique(vapply(values, `[`, 0, 2L)), 2)
+  expect_identical(on_each(2, function() x), list(2, 2))
 })
 
 test_that("a symbol bound to a language object, environments and lists are taken as by mirai()", {

@@ -13,6 +13,9 @@ test_that("elements of vectors and lists, with their names", {
   expect_identical(mirai_map(as.Date(c("2024-01-01", "2024-02-29")), format)[.flat], c("2024-01-01", "2024-02-29"))
   expect_identical(mirai_map(list(quote(a), quote(f(x))), function(x) deparse(x))[.flat], c("a", "f(x)"))
   expect_identical(mirai_map(NULL, identity)[], list())
+  env <- mirai_map(list2env(list(u = 1, v = 2)), function(x) x)[.flat]
+  expect_identical(env[c("u", "v")], c(u = 1, v = 2))
+  expect_identical(mirai_map(c(d = as.Date("2024-02-29")), format)[.flat], c(d = "2024-02-29"))
   expect_identical(mirai_map(list(), identity)[.progress, .stop], list())
 })
 

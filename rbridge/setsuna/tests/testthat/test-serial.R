@@ -38,11 +38,7 @@ test_that("other objects and other profiles are left alone", {
 test_that("daemons added later know the functions", {
   pool(1, serial = doubling())
   launch_local(1)
-  values <- mirai_map(1:8, function(i, b) {
-    Sys.sleep(0.02)
-    b$v
-  }, .args = list(b = box(1)))[.flat]
-  expect_identical(values, rep(2, 8))
+  expect_identical(on_each(2, function() b$v, b = box(1)), list(2, 2))
 })
 
 test_that("what a package registered holds for fresh processes too", {
