@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "dispatch/rng_stream.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "rbridge/embed/build_id.hpp"
 #include "rbridge/embed/constant_cache.hpp"
@@ -237,9 +238,11 @@ int decode_constant(const Slot& slot) {
 
 // --- Random numbers ----------------------------------------------------------------------------------------
 
+constexpr int kGeneratorKind = 10407;  // .Random.seed[1]: L'Ecuyer-CMRG, Inversion, Rejection
+
 SEXP seed_vector(const std::int32_t* stream) {
   SEXP seed = Rf_allocVector(INTSXP, 7);
-  INTEGER(seed)[0] = 10407;  // L'Ecuyer-CMRG, Inversion, Rejection
+  INTEGER(seed)[0] = kGeneratorKind;
   std::memcpy(INTEGER(seed) + 1, stream, 6 * sizeof(std::int32_t));
   return seed;
 }
@@ -254,8 +257,24 @@ void enter_stream(const Slot& slot) {
   }
 }
 
+// A task may have chosen another kind of generator. Later ones go on with this daemon's kind, in a substream of its own.
+void restore_generator() {
+  SEXP seed = Rf_findVarInFrame(R_GlobalEnv, seed_symbol);
+  if (!options.has_stream || (TYPEOF(seed) == INTSXP && XLENGTH(seed) == 7 && INTEGER(seed)[0] == kGeneratorKind)) {
+    return;
+  }
+  dispatch::StreamState state{};
+  std::memcpy(state.data(), options.stream, sizeof(state));
+  state = dispatch::next_substream(state);
+  std::memcpy(options.stream, state.data(), sizeof(state));
+  SEXP fresh = PROTECT(seed_vector(options.stream));
+  Rf_defineVar(seed_symbol, fresh, R_GlobalEnv);
+  UNPROTECT(1);
+}
+
 void leave_stream(const Slot& slot) {
   if ((slot.flags & runtime::kTaskHasStream) == 0) {
+    restore_generator();
     return;
   }
   SEXP before = root(kSeed);
@@ -349,6 +368,7 @@ void publish(ResultStatus status) {
 }
 
 void finish_scope(const Slot& slot) {
+  TaskScope::calm();
   leave_stream(slot);
   if (options.cleanup) {
     TaskScope::restore();
@@ -592,6 +612,10 @@ void Evaluator::attach(int segment_fd, int host_page_fd, int refill_fd, std::uin
     throw std::runtime_error(error);
   }
   auto made = std::make_unique<Attachment>(std::move(*segment));
+  if (index >= made->segment.header().daemon_max ||
+      made->segment.queue(nullptr).daemon(index).epoch.load(std::memory_order_acquire) != epoch) {
+    throw std::runtime_error("another daemon has taken this one's place: its start took too long");
+  }
   if (!made->host_page.attach(std::move(page_fd), &error)) {
     throw std::runtime_error(error);
   }
@@ -613,7 +637,7 @@ bool Evaluator::attached() { return attachment != nullptr; }
 
 bool Evaluator::cancel_requested() { return port != nullptr && hand.active && port->cancelled(hand.claim); }
 
-void Evaluator::start(SEXP restore) {
+void Evaluator::start(SEXP restore, SEXP calm) {
   roots = Rf_allocVector(VECSXP, kRootCount);
   R_PreserveObject(roots);
   quote_symbol = Rf_install("quote");
@@ -629,7 +653,7 @@ void Evaluator::start(SEXP restore) {
     Rf_defineVar(seed_symbol, seed, R_GlobalEnv);
     UNPROTECT(1);
   }
-  TaskScope::initialize(restore);
+  TaskScope::initialize(restore, calm);
   install_cancel_handler();
   install_host_gone_handler();
   started_ns = idle_since_ns = runtime::monotonic_ns();

@@ -8,7 +8,7 @@ namespace setsuna::embed {
 namespace {
 
 // Kept alive through one preserved list; R objects only, no destructors.
-enum Root { kRestore, kGlobalNames, kGlobalValues, kOptionTags, kOptionValues, kSearch, kHidden, kRootCount };
+enum Root { kRestore, kCalm, kGlobalNames, kGlobalValues, kOptionTags, kOptionValues, kSearch, kHidden, kRootCount };
 SEXP roots = nullptr;
 char directory[4096];
 SEXP options_symbol = nullptr;
@@ -173,14 +173,30 @@ void restore_global(SEXP symbol, SEXP before) {
 
 }  // namespace
 
-void TaskScope::initialize(SEXP restore) {
+void TaskScope::initialize(SEXP restore, SEXP calm_function) {
   if (roots == nullptr) {
     roots = Rf_allocVector(VECSXP, kRootCount);
     R_PreserveObject(roots);
     options_symbol = Rf_install(".Options");
   }
   set_root(kRestore, restore);
+  set_root(kCalm, calm_function);
   take_baseline();
+}
+
+void TaskScope::calm() {
+  // R does not tell whether a time limit or a diversion is in force, but functions of base are promises until their first
+  // use: a daemon in which nobody ever called these pays three loads a task.
+  static SEXP const watched[] = {Rf_install("setTimeLimit"), Rf_install("setSessionTimeLimit"), Rf_install("sink")};
+  for (SEXP symbol : watched) {
+    SEXP bound = Rf_findVarInFrame(R_BaseEnv, symbol);
+    if (TYPEOF(bound) != PROMSXP || PRVALUE(bound) != R_UnboundValue) {
+      SEXP call = PROTECT(Rf_lang1(root(kCalm)));
+      Rf_eval(call, R_BaseEnv);
+      UNPROTECT(1);
+      return;
+    }
+  }
 }
 
 void TaskScope::add(const ScopeExtra* with) { extra = with; }

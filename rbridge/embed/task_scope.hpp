@@ -16,8 +16,11 @@ struct ScopeExtra {
 // All functions: R thread; may long-jump only where said. State is static: one daemon a process.
 class TaskScope {
  public:
-  // Once. `restore` is an R function(globals, options, search, directory) that undoes.
-  static void initialize(SEXP restore);
+  // Once. `restore` is an R function(globals, options, search, directory) that undoes; `calm` one without arguments that
+  // ends time limits and diversions of output.
+  static void initialize(SEXP restore, SEXP calm);
+  // Time limits and sink() would hit later tasks. May jump.
+  static void calm();
   // Before initialize(); `extra` must stay valid.
   static void add(const ScopeExtra* extra);
   // The present state is what tasks start from (at the start, and after everywhere()). May jump (allocation).

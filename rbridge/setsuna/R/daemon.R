@@ -11,7 +11,7 @@
   .Call(C_daemon_attach, c(link$segment, link$host_page, link$refill, link$index, link$epoch), as.double(numbers),
         .daemon_stream(options$stream, link$index, link$epoch))
   if (!is.null(options$serial)) .Call(C_daemon_hooks, options$serial)
-  .Call(C_daemon_start, .restore_scope(options$forked %||% TRUE))
+  .Call(C_daemon_start, .restore_scope(options$forked %||% TRUE), .calm)
   if (!is.null(started)) started()
   calls <- NULL
   remember <- function(e) calls <<- sys.calls()
@@ -116,4 +116,13 @@
   again <- attach(env, pos = position, name = if (is.null(name)) "" else name, warn.conflicts = FALSE)
   kept <- attributes(env)
   for (what in names(kept)) attr(again, what) <- kept[[what]]
+}
+
+# Time limits and diversions of output that the last task left in force.
+.calm <- function() {
+  setTimeLimit()
+  setSessionTimeLimit()
+  while (sink.number() > 0L) sink()
+  if (sink.number("message") != 2L) sink(type = "message")
+  NULL
 }

@@ -56,9 +56,9 @@ SEXP daemon_hooks(SEXP hooks) {
   return R_NilValue;
 }
 
-SEXP daemon_start(SEXP restore) {
+SEXP daemon_start(SEXP restore, SEXP calm) {
   setsuna::embed::TaskScope::add(setsuna::host::nested_scope());
-  Evaluator::start(restore);
+  Evaluator::start(restore, calm);
   return R_NilValue;
 }
 
@@ -131,7 +131,7 @@ SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
 
 extern const R_CallMethodDef kEvaluatorEntries[] = {
     SETSUNA_ENTRY(daemon_attach, daemon_attach, 3),
-    SETSUNA_ENTRY(daemon_start, daemon_start, 1),
+    SETSUNA_ENTRY(daemon_start, daemon_start, 2),
     SETSUNA_ENTRY(daemon_hooks, daemon_hooks, 1),
     SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),
     SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),

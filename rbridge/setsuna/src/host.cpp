@@ -31,6 +31,7 @@ bool in_forked_child = false;
 // Fork servers are shared by profiles: the wire's epoch also says which profile.
 constexpr std::uint32_t wire_epoch(std::uint32_t profile, std::uint32_t epoch) { return (profile << 16) | epoch; }
 
+constexpr std::uint64_t kListenAgainNs = 1'000'000'000;
 constexpr int kZygoteFailuresMax = 2;
 
 }  // namespace
@@ -582,13 +583,26 @@ void Host::on_daemon_gone(void* context, const net::Completion&) {
 
 void Host::on_dialled(void* context, const net::Completion& completion) {
   Host* host = the_host;
-  if (completion.result < 0) {
+  if (completion.result == -ECANCELED) {
     return;  // the listener was closed
+  }
+  if (completion.result < 0) {  // no descriptor was left, most likely: once more when there may be one again
+    host->reactor_->timer(runtime::monotonic_ns() + kListenAgainNs, net::Handler(&Host::on_listen_again, context));
+    return;
   }
   const int fd = static_cast<int>(completion.result);
   // By its serial: the profile may be gone by now.
   auto* guest = new Guest{host, reinterpret_cast<std::uintptr_t>(context), fd};
   host->reactor_->watch_readable(fd, net::Handler(&Host::on_join_request, guest));
+}
+
+void Host::on_listen_again(void* context, const net::Completion&) {
+  Host* host = the_host;
+  std::lock_guard<std::mutex> lock(host->mutex_);
+  Profile* profile = host->profile_by_serial(reinterpret_cast<std::uintptr_t>(context));
+  if (profile != nullptr && profile->adopted_listener >= 0) {
+    host->reactor_->accept(profile->adopted_listener, net::Handler(&Host::on_dialled, context));
+  }
 }
 
 void Host::on_join_request(void* context, const net::Completion& completion) {

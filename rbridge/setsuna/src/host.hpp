@@ -101,7 +101,8 @@ class Host {
   static void on_zygote_exit(void* zygote, const net::Completion&);
   static void on_daemon_gone(void* watch, const net::Completion&);
   void on_listener_closed(const net::Completion&);
-  static void on_dialled(void* profile, const net::Completion&);
+  static void on_dialled(void* serial, const net::Completion&);
+  static void on_listen_again(void* serial, const net::Completion&);
   static void on_join_request(void* guest, const net::Completion&);
   embed::JoinReply answer_join(Profile& profile, const embed::JoinRequest& request, int fd, std::uint32_t* index);
   void handle(Zygote& zygote, embed::ZygoteEvent& event);

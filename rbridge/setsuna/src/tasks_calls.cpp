@@ -250,13 +250,20 @@ std::uint32_t profile_for(SEXP env) {
 
 // Queues what is in `buffer`; waits while the budget is full, unless `wait` is false (then NULL).
 SEXP submit_buffer(std::uint32_t profile, const dispatch::SubmitSpec& spec, bool wait) {
-  for (;;) {
+  for (bool collected = false;;) {
     const std::uint32_t ticket = sleep_ticket();
     TaskRef ref;
     std::uint64_t outstanding = 0;
     switch (try_submit(profile, buffer, spec, &ref, &outstanding)) {
       case SubmitOutcome::kDone: return make_handle(ref, outstanding);
       case SubmitOutcome::kTooLarge:
+        if (collected) {
+          Rf_error("%s", guard_message);
+        }
+        R_gc();  // results that nobody refers to any more may hold the memory
+        drain_dropped();
+        collected = true;
+        continue;
       case SubmitOutcome::kHopeless: Rf_error("%s", guard_message);
       case SubmitOutcome::kClosed: Rf_error("the profile's daemons were reset while mirai() waited for memory");
       case SubmitOutcome::kFull: break;

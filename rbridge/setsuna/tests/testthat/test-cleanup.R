@@ -109,3 +109,16 @@ test_that("with cleanup = FALSE everything stays but the task's own variables", 
   }, a = 5))
   expect_identical(collect(mirai(list(x, getOption("digits"), exists("a")))), list(5, 3L, FALSE))
 })
+
+test_that("a time limit, a diversion of output and another generator end with the task that set them", {
+  on.exit(daemons(0))
+  daemons(1)
+  pid <- mirai(Sys.getpid())[]
+  mirai(setTimeLimit(elapsed = 0.05, transient = FALSE))[]
+  expect_identical(no_hang(mirai({ Sys.sleep(0.2); 1 })[]), 1)
+  mirai(sink(tempfile()))[]
+  expect_identical(no_hang(mirai(sink.number())[]), 0L)
+  mirai(set.seed(1, kind = "Wichmann-Hill"))[]
+  expect_identical(no_hang(mirai(RNGkind()[1L])[]), "L'Ecuyer-CMRG")
+  expect_identical(no_hang(mirai(Sys.getpid())[]), pid)
+})
