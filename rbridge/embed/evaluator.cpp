@@ -1,7 +1,10 @@
 #include "rbridge/embed/evaluator.hpp"
 
+#include <Rembedded.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +15,7 @@
 #include <string>
 
 #include "dispatch/rng_stream.hpp"
+#include "net/descriptors.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "rbridge/embed/build_id.hpp"
 #include "rbridge/embed/constant_cache.hpp"
@@ -367,8 +371,25 @@ void publish(ResultStatus status) {
   }
 }
 
+// A child of the task that called quit() takes the session's directory with it.
+void keep_tempdir() {
+  if (R_TempDir != nullptr && ::access(R_TempDir, F_OK) != 0) {
+    ::mkdir(R_TempDir, 0700);
+  }
+}
+
+// A task that closed all descriptors has closed ours: nobody would hear the doorbell, and what R opens next would be
+// standard output. Such a daemon is replaced. Its number is high: not one that is taken again by accident.
+void leave_if_stripped() {
+  constexpr int kStrippedStatus = 74;
+  if (!has_pending && ::fcntl(attachment->reactor.fd(), F_GETFD) < 0) {
+    ::_exit(kStrippedStatus);
+  }
+}
+
 void finish_scope(const Slot& slot) {
   TaskScope::calm();
+  keep_tempdir();
   leave_stream(slot);
   if (options.cleanup) {
     TaskScope::restore();
@@ -606,7 +627,7 @@ void Evaluator::attach(int segment_fd, int host_page_fd, int refill_fd, std::uin
                        const EvaluatorOptions& with) {
   std::string error;
   runtime::UniqueFd page_fd(host_page_fd);
-  runtime::EventFd reactor{runtime::UniqueFd(refill_fd)};
+  runtime::EventFd reactor{runtime::UniqueFd(net::move_high(refill_fd))};
   std::optional<runtime::Segment> segment = runtime::Segment::attach(runtime::UniqueFd(segment_fd), build_id(), &error);
   if (!segment) {
     throw std::runtime_error(error);
@@ -669,6 +690,7 @@ LeaveReason Evaluator::run() {
     resume_replay();
   }
   for (;;) {
+    leave_if_stripped();
     // Never with a claimed task in hand: nobody else could run it.
     if (!has_pending && options.maxtasks >= 0 && static_cast<double>(tasks_run) >= options.maxtasks) {
       return LeaveReason::kMaxtasks;

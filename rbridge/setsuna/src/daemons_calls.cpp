@@ -276,6 +276,7 @@ Progress look(std::uint32_t id, std::uint32_t wanted) noexcept {
 
 // Waits until `n` daemons are online. Character: why they cannot start; NULL: all are there.
 SEXP profile_wait_online(SEXP id_, SEXP n) {
+  refuse_in_fork();
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
   const auto wanted = static_cast<std::uint32_t>(Rf_asInteger(n));
   for (;;) {
@@ -313,6 +314,7 @@ Progress look_at_started(std::uint32_t id, const int* indices, int count) noexce
 }
 
 SEXP daemons_wait_started(SEXP id_, SEXP indices) {
+  refuse_in_fork();
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
   const int count = Rf_length(indices);
   for (;;) {
@@ -331,6 +333,7 @@ SEXP daemons_wait_started(SEXP id_, SEXP indices) {
 
 // Waits until `n` daemons are online at a time, wherever they come from: everywhere(.min = ).
 SEXP profile_wait_min(SEXP id_, SEXP n) {
+  refuse_in_fork();
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
   const auto wanted = static_cast<std::uint32_t>(Rf_asInteger(n));
   for (;;) {
@@ -381,6 +384,7 @@ SEXP profile_id(SEXP compute) {
 }
 
 SEXP ephemeral_id() {
+  refuse_in_fork();
   const std::uint32_t id = *ephemeral_slot();
   bool hopeless = false;
   guarded([&] {

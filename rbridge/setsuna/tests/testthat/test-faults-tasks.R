@@ -151,13 +151,25 @@ test_that("a task may close every connection and every descriptor, ours too", {
     3
   })[]), 3)
   for (lowest in c(3L, 0L)) {
+    before <- daemon_pids()
     values <- collect(lapply(1:2, function(i) mirai({
       dyn.load(library)
       .Call("fault_close_all", lowest)
       Sys.getpid()
     }, library = library, lowest = lowest)))
-    for (value in values) expect_true(is.integer(value) || is_error_value(value))
+    expect_true(all(unlist(values) %in% before))
+    expect_true(becomes_true(function() !any(vapply(unlist(values), exists_process, NA))))
     expect_untouched()
+    # With its doorbell gone a daemon would never wake the host for a promise, and its output would go to any file.
+    file <- tempfile()
+    collect(lapply(1:4, function(i) mirai({
+      con <- file(file, "w")
+      print("not in the file")
+      cat(letters, file = con)
+      close(con)
+      readLines(file)
+    }, file = paste0(file, i))))
+    for (i in 1:4) expect_identical(readLines(paste0(file, i), warn = FALSE), paste(letters, collapse = " "))
     large <- collect(lapply(1:4, function(i) mirai(x + i, x = numeric(1e5), i = i)))
     expect_identical(large, lapply(1:4, function(i) numeric(1e5) + i))
   }
@@ -208,6 +220,29 @@ test_that("a directory that a task removes is no harm", {
   expect_untouched(1L)
   home <- getwd()
   expect_identical(no_hang(mirai(getwd())[]), home)
+})
+
+test_that("a session directory that a task, or a child of it that quits, removes is there again", {
+  pool(1)
+  before <- no_hang(mirai(tempdir())[])
+  no_hang(mirai(unlink(tempdir(), recursive = TRUE))[])
+  expect_identical(no_hang(mirai({
+    file <- tempfile()
+    writeLines("here", file)
+    c(dirname(file), readLines(file))
+  })[]), c(before, "here"))
+  no_hang(mirai({
+    suppressWarnings(parallel::mccollect(parallel::mcparallel(quit("no"))))
+    NULL
+  })[])
+  expect_identical(no_hang(mirai({
+    file <- tempfile()
+    writeLines("here", file)
+    c(dirname(file), readLines(file))
+  })[]), c(before, "here"))
+  pids <- daemon_pids()
+  daemons(0)
+  expect_true(becomes_true(function() !any(vapply(pids, exists_process, NA)) && !dir.exists(before)))
 })
 
 test_that("handlers, sinks, devices, time limits and seeds of one task are not those of the next", {
