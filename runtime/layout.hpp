@@ -77,6 +77,7 @@ struct Control {
   Atom<std::uint32_t> flags;                                 // kControlClosing
 };
 inline constexpr std::uint32_t kControlClosing = 1;  // daemons finish what they hold and exit
+inline constexpr std::uint32_t kControlFinal = 2;    // with it: also those that would wait for another host
 
 enum class DaemonState : std::uint32_t { kVacant = 0, kStarting, kLive, kLeaving, kDead };
 

@@ -42,7 +42,7 @@ using runtime::TaskKind;
 using Port = runtime::DaemonPort<std::atomic, runtime::SharedFutex>;
 using Slot = Port::Slot;
 
-// What is attached; made once, never destroyed (the process ends with it).
+// What is attached.
 struct Attachment {
   explicit Attachment(runtime::Segment mapped) : segment(std::move(mapped)) {}
   runtime::Segment segment;
@@ -50,6 +50,7 @@ struct Attachment {
   runtime::EventFd reactor;
   std::unique_ptr<Port> port;
   std::unique_ptr<runtime::SegmentArena> arena;
+  std::uint32_t sources = 0;  // views of it: it stays mapped until they are gone
 };
 
 Attachment* attachment = nullptr;
@@ -131,6 +132,7 @@ void install_host_gone_handler() {
 // A view source and the hold bit that it keeps.
 struct HeldSource {
   codec::ViewSource source;
+  Attachment* of;
   std::uint16_t block;
 };
 
@@ -141,7 +143,13 @@ void release_source(codec::ViewSource* source) {
     ::madvise(const_cast<std::uint8_t*>(source->base), runtime::align_up(source->len, runtime::kPageBytes),
               MADV_DONTNEED);
   }
-  port->unhold(held->block);
+  Attachment* of = held->of;
+  --of->sources;
+  if (of == attachment) {
+    port->unhold(held->block);
+  } else if (of->sources == 0) {
+    delete of;  // the last of a host that was left before
+  }
   std::free(held);
 }
 
@@ -154,6 +162,8 @@ codec::ViewSource* make_source(std::uint64_t offset, std::uint64_t bytes, std::u
   if (held == nullptr) {
     return nullptr;
   }
+  held->of = attachment;
+  ++attachment->sources;
   held->block = block;
   held->source.base = reinterpret_cast<const std::uint8_t*>(attachment->segment.view()) + offset;
   held->source.len = bytes;
@@ -643,13 +653,42 @@ void Evaluator::attach(int segment_fd, int host_page_fd, int refill_fd, std::uin
   made->reactor = std::move(reactor);
   made->port = std::make_unique<Port>(made->segment.queue(made->host_page.page()), index, epoch);
   made->arena = std::make_unique<runtime::SegmentArena>(made->segment, runtime::ExtentOwner{index, epoch});
+  host_gone = 0;
   attachment = made.release();
   port = attachment->port.get();
   options = with;
   own_group = options.forked ? 1 : 0;
 }
 
+void Evaluator::detach(bool again) {
+  for (int place = 0; place < kConstantsKept; ++place) {
+    evict(place);
+  }
+  R_ReleaseObject(roots);
+  roots = nullptr;
+  hand = InHand();
+  has_pending = false;
+  if (!again) {
+    tasks_run = 0;
+    started_ns = 0;
+  }
+  Attachment* left = attachment;
+  port = nullptr;
+  attachment = nullptr;
+  if (left->sources == 0) {
+    delete left;
+  }
+}
+
+bool Evaluator::host_is_final() {
+  return attachment != nullptr && (attachment->segment.queue(nullptr).control->flags.load(std::memory_order_acquire) &
+                                   runtime::kControlFinal) != 0;
+}
+
 void Evaluator::set_hooks(SEXP hooks) {
+  if (codec_options.hooks != nullptr) {
+    R_ReleaseObject(codec_options.hooks);
+  }
   R_PreserveObject(hooks);
   codec_options.hooks = hooks;
 }
@@ -677,7 +716,8 @@ void Evaluator::start(SEXP restore, SEXP calm) {
   TaskScope::initialize(restore, calm);
   install_cancel_handler();
   install_host_gone_handler();
-  started_ns = idle_since_ns = runtime::monotonic_ns();
+  idle_since_ns = runtime::monotonic_ns();
+  started_ns = started_ns == 0 ? idle_since_ns : started_ns;
   auto& record = port->record();
   record.pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
   record.state.store(static_cast<std::uint32_t>(runtime::DaemonState::kLive), std::memory_order_release);

@@ -36,6 +36,11 @@ class Evaluator {
   static void finish_error(SEXP object, bool interrupted);
   // Last step before the process ends.
   static void leave(LeaveReason reason);
+  // After leave(): forgets the host, so that attach() can be called again. `again`: for the next host of the same daemon,
+  // whose tasks and time count on.
+  static void detach(bool again);
+  // The host has said that its daemons shall not look for another one.
+  static bool host_is_final();
   static bool attached();
   static bool cancel_requested();
 };

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <span>
@@ -21,7 +22,10 @@
 namespace setsuna::embed {
 namespace {
 
-bool exchange(int fd, const std::string& url, net::ReceivedMessage* message, JoinReply* reply, std::string* error) {
+std::atomic<std::uint32_t> hosts_joined{0};
+
+bool exchange(int fd, const std::string& url, net::ReceivedMessage* message, JoinReply* reply, std::string* error,
+              bool* retry) {
   JoinRequest request{};
   request.magic = kJoinMagic;
   request.version = kJoinVersion;
@@ -35,11 +39,17 @@ bool exchange(int fd, const std::string& url, net::ReceivedMessage* message, Joi
   } while (sent == -EINTR);
   if (sent < 0) {
     *error = "the host at '" + url + "' hung up: " + std::strerror(static_cast<int>(-sent));
+    *retry = sent == -EPIPE || sent == -ECONNRESET;
     return false;
   }
   do {
     *message = net::receive_message(fd, std::as_writable_bytes(std::span(reply, 1)), net::Blocking::kYes);
   } while (message->bytes == -EINTR);
+  if (message->bytes == 0 || message->bytes == -ECONNRESET) {
+    *error = "the host at '" + url + "' hung up: it was just reset";
+    *retry = true;
+    return false;
+  }
   if (message->bytes != static_cast<ssize_t>(sizeof(JoinReply)) || reply->magic != kJoinMagic) {
     *error = "what listens at '" + url + "' is not a setsuna host of this version";
     return false;
@@ -73,7 +83,7 @@ bool join_profile(const std::string& url, Joined* joined, std::string* error, bo
     return false;
   }
   net::ReceivedMessage message;
-  if (!exchange(socket.fd.get(), url, &message, &joined->reply, error)) {
+  if (!exchange(socket.fd.get(), url, &message, &joined->reply, error, retry)) {
     return false;
   }
   if (message.fd_count != kJoinFds) {
@@ -90,10 +100,15 @@ bool join_profile(const std::string& url, Joined* joined, std::string* error, bo
 void watch_host(runtime::UniqueFd host_pidfd, bool interrupt, int raise_signal) {
   const pthread_t main_thread = ::pthread_self();
   const int fd = host_pidfd.release();
+  const std::uint32_t host = hosts_joined.fetch_add(1, std::memory_order_relaxed) + 1;
   const net::SignalsBlocked blocked;
   std::thread([=] {
     pollfd entry{fd, POLLIN, 0};
     while (::poll(&entry, 1, -1) < 0 && errno == EINTR) {
+    }
+    ::close(fd);
+    if (hosts_joined.load(std::memory_order_relaxed) != host) {
+      return;  // this daemon has found another host since
     }
     ::pthread_kill(main_thread, host_gone_signal());
     if (interrupt) {

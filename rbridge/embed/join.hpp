@@ -13,7 +13,7 @@ struct Joined {
   JoinReply reply{};
 };
 
-// False: *error names the URL and the cause; *retry: nobody listens there (yet). Blocks until the host answers.
+// False: *error names the URL and the cause; *retry: nobody listens there (yet, or any more). Blocks until the host answers.
 bool join_profile(const std::string& url, Joined* joined, std::string* error, bool* retry);
 
 // A thread that sleeps until the host process ends, then tells this one: sets a flag that the task loop reads and, with

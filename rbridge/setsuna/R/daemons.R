@@ -82,7 +82,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
     if (nargs() > !is.null(.compute)) .abort("'n' is missing: give the number of daemons, or 0 to reset")
     return(status(name))
   }
-  if (!missing(n) && is.null(n)) return(.reset(name))
+  if (!missing(n) && is.null(n)) return(.reset(name, persistent = TRUE))
   if (!missing(n)) n <- .count(n, "n")
   if (!missing(n) && n == 0L && is.null(url)) return(.reset(name))
   .refuse_network(list(remote = remote, tls = tls, pass = pass, config = config, trace = trace))
@@ -149,9 +149,9 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   id
 }
 
-.reset <- function(name) {
+.reset <- function(name, persistent = FALSE) {
   if (.Call(C_profile_is_sync, name)) .Call(C_profile_set_sync, name, FALSE)
-  .Call(C_profile_close, name, TRUE)
+  .Call(C_profile_close, name, TRUE, persistent)
   .profiles[[name]] <- NULL
   0L
 }

@@ -9,7 +9,8 @@
 #' @param ... not used; any argument here is an error.
 #' @param asyncdial `TRUE`: if nobody listens at `url` yet, try again (at intervals of up to a second) instead of an error.
 #' @param autoexit what to do when the host ends: `TRUE` interrupt the task in hand and return, `NA` finish it first, `FALSE`
-#'   finish it, then wait for a host at the same URL and join that (implies `asyncdial`), a signal number: raise this signal.
+#'   finish it, then wait for a host at the same URL and join that (implies `asyncdial`; `daemons(NULL)` ends it all the
+#'   same), a signal number: raise this signal.
 #' @param cleanup `TRUE`: restore global variables, attached packages, options and working directory after each task.
 #' @param output accepted for compatibility: standard output and error of this process are where they are.
 #' @param idletime milliseconds without a task after which to return.
@@ -32,13 +33,21 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
   options <- .daemon_options(list(autoexit = autoexit, cleanup = cleanup, output = output, idletime = idletime,
                                   walltime = walltime, maxtasks = maxtasks))
   options$forked <- FALSE
-  joined <- .join(url, asyncdial || isFALSE(autoexit))
-  link <- as.list(stats::setNames(joined[[1L]], c("segment", "host_page", "refill", "index", "epoch")))
-  options$stream <- joined[[2L]]
-  status <- .daemon_run(link, options, function() {
-    if (!is.null(rs)) assign(".Random.seed", as.integer(rs), envir = globalenv())
-    .Call(C_daemon_watch_host, isTRUE(autoexit), if (is.numeric(autoexit)) as.integer(autoexit) else 0L)
-  })
+  options$serial <- .serial_resolve()
+  persistent <- isFALSE(autoexit)
+  repeat {
+    joined <- .join(url, asyncdial || persistent)
+    link <- as.list(stats::setNames(joined[[1L]], c("segment", "host_page", "refill", "index", "epoch")))
+    options$stream <- joined[[2L]]
+    status <- .daemon_run(link, options, function() {
+      if (!is.null(rs)) assign(".Random.seed", as.integer(rs), envir = globalenv())
+      .Call(C_daemon_watch_host, isTRUE(autoexit), if (is.numeric(autoexit)) as.integer(autoexit) else 0L)
+    })
+    again <- persistent && status == 0L && !.Call(C_daemon_is_final)
+    gc() # views of the host's memory
+    .Call(C_daemon_detach, again)
+    if (!again) break
+  }
   invisible(status)
 }
 

@@ -361,8 +361,8 @@ SEXP profile_wait_min(SEXP id_, SEXP n) {
   }
 }
 
-// TRUE if there was something to close.
-SEXP profile_close(SEXP compute, SEXP kill_busy) {
+// TRUE if there was something to close. `persistent`: daemons that would wait for another host end as well.
+SEXP profile_close(SEXP compute, SEXP kill_busy, SEXP persistent) {
   refuse_in_fork();
   drain_dropped();
   const char* name = profile_name(compute);
@@ -370,7 +370,16 @@ SEXP profile_close(SEXP compute, SEXP kill_busy) {
   if (id == kNoProfile) {
     return Rf_ScalarLogical(FALSE);
   }
-  const bool done = guarded([&] { close_id(Host::get(), id, Rf_asLogical(kill_busy) == TRUE); });
+  const bool done = guarded([&] {
+    Host& host = Host::get();
+    if (Rf_asLogical(persistent) == TRUE) {
+      std::lock_guard<std::mutex> lock(host.mutex());
+      if (Profile* profile = host.profile(id)) {
+        profile->end_persistent();
+      }
+    }
+    close_id(host, id, Rf_asLogical(kill_busy) == TRUE);
+  });
   set_current_profile(name, kNoProfile);
   if (!done) {
     Rf_error("%s", guard_message);
@@ -572,7 +581,7 @@ SEXP host_backend() {
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kDaemonEntries[] = {
     ENTRY(profile_open, 2),        ENTRY(profile_add_daemons, 3),  ENTRY(profile_wait_online, 2),
-    ENTRY(profile_close, 2),       ENTRY(profile_id, 1),           ENTRY(ephemeral_id, 0),
+    ENTRY(profile_close, 3),       ENTRY(profile_id, 1),           ENTRY(ephemeral_id, 0),
     ENTRY(profile_set_sync, 2),    ENTRY(profile_is_sync, 1),      ENTRY(profile_status, 1),
     ENTRY(profile_next_stream, 1), ENTRY(seed_stream, 1),          ENTRY(profile_everywhere, 3),
     ENTRY(profile_wait_min, 2),    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),

@@ -125,6 +125,14 @@ SEXP daemon_watch_host(SEXP interrupt, SEXP signal) {
   return R_NilValue;
 }
 
+// Before daemon_detach(): the daemon shall not wait for another host.
+SEXP daemon_is_final() { return Rf_ScalarLogical(Evaluator::host_is_final()); }
+
+SEXP daemon_detach(SEXP again) {
+  Evaluator::detach(Rf_asLogical(again) == TRUE);
+  return R_NilValue;
+}
+
 SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
 
 }  // namespace
@@ -139,6 +147,8 @@ extern const R_CallMethodDef kEvaluatorEntries[] = {
     SETSUNA_ENTRY(daemon_stream, daemon_stream, 3),
     SETSUNA_ENTRY(daemon_join, daemon_join, 1),
     SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2),
+    SETSUNA_ENTRY(daemon_is_final, daemon_is_final, 0),
+    SETSUNA_ENTRY(daemon_detach, daemon_detach, 1),
     SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
     {nullptr, nullptr, 0},
 };

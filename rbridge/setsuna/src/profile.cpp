@@ -158,6 +158,8 @@ void Profile::stop_daemon(std::uint32_t index) {
   port_.wake_daemon(index);
 }
 
+void Profile::end_persistent() { view_.control->flags.fetch_or(runtime::kControlFinal, std::memory_order_acq_rel); }
+
 void Profile::close() {
   view_.control->flags.fetch_or(runtime::kControlClosing, std::memory_order_acq_rel);
   port_.wake_all();

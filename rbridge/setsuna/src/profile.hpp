@@ -93,6 +93,8 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   // Nothing and nobody needs this object any more.
   bool finished() const;
   void kill_busy_daemons();
+  // Before close(): daemons that would wait for another host end as well.
+  void end_persistent();
 
   std::uint64_t serial = 0;  // never used again, while a number is when its profile has gone
   std::uint32_t views = 0;   // R vectors in this process that point into the segment
