@@ -166,12 +166,12 @@ void Host::watch_new() {
   }
 }
 
-// Of each key the last one is kept: it knows how to start the next and what its predecessor said.
+// Of each key in use the last one is kept: it knows how to start the next.
 void Host::forget_dead_zygotes() {
   for (std::size_t i = 0; i < zygotes_.size();) {
     const bool replaced = std::any_of(zygotes_.begin() + static_cast<std::ptrdiff_t>(i) + 1, zygotes_.end(),
                                       [&](const auto& later) { return later->key == zygotes_[i]->key; });
-    if (zygotes_[i]->dead && (replaced || zygotes_[i]->retired)) {
+    if (zygotes_[i]->dead && (replaced || !key_in_use(zygotes_[i]->key))) {
       zygotes_.erase(zygotes_.begin() + static_cast<std::ptrdiff_t>(i));
     } else {
       ++i;
@@ -496,6 +496,10 @@ void Host::handle(Zygote& zygote, embed::ZygoteEvent& event) {
     process.note = {event.pid, event.wait_status, event.oom_killed};
     process.gone = process.gone || !process.watched;
     profile->note_death_if_certain(index);
+  } else if (event.kind == Kind::failed && event.error == ECANCELED) {
+    zygote.retired = true;  // somebody told it to stop: the order is for its successor
+    profile->spawn(index, epoch);
+    zygote_lost_.store(true, std::memory_order_release);
   } else if (event.kind == Kind::failed) {
     daemon_failed(*profile, index, epoch, event.message);
   }

@@ -114,11 +114,15 @@ test_that("a killed fork server of processes without daemons is replaced", {
 
 test_that("SIGTERM to the fork server ends its daemons and is survived", {
   pool(2)
-  all <- processes()
-  zygote <- unique(all$parent[all$pid %in% daemon_pids()])
-  tools::pskill(zygote, tools::SIGTERM)
-  expect_true(becomes_true(function() !exists_process(zygote)))
-  expect_untouched()
+  for (i in 1:10) {
+    expect_online(2L)
+    all <- processes()
+    zygote <- unique(all$parent[all$pid %in% daemon_pids()])
+    tools::pskill(zygote, tools::SIGTERM)
+    # It may be asked for a fork while it ends.
+    if (i %% 2L) expect_true(becomes_true(function() !exists_process(zygote)))
+    expect_untouched()
+  }
 })
 
 test_that("daemons(0) resolves 10,000 tasks in flight to error 7", {
