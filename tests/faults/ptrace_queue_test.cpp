@@ -1,7 +1,7 @@
 // A daemon's real instructions, one at a time: a victim process is single-stepped through claim, complete, park and
-// leave. At every
-// stop the segment is as a kill there would leave it, so the reaper, a peer and the host do their work on it, everything is
-// checked, and then the segment is put back for the next step. For a sample of the stops the victim is really killed.
+// leave. At every stop the segment is as a kill there would leave it, so the reaper, a peer and the host do their
+// work on it, everything is checked, and then the segment is put back for the next step. For a sample of the stops
+// the victim is really killed.
 #include <gtest/gtest.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
