@@ -145,7 +145,8 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   .profiles[[name]] <- NULL
   id <- .Call(C_profile_open, options, n)
   .profiles[[name]] <- list(id = id, n = n, dispatcher = options$dispatcher, url = options$url, urls = character(),
-                            stream = options$stream, seeded = options$seeded, serial = options$serial)
+                            shared = isTRUE(options$given_url), stream = options$stream, seeded = options$seeded,
+                            serial = options$serial)
   id
 }
 

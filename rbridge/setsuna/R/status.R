@@ -17,7 +17,8 @@
 #'
 #' * `connections`: 1 with a dispatcher, else the number of daemons that are connected; 0 if none are set.
 #' * `daemons`: a matrix with a row for each daemon: its number `i`, whether it is `online`, how many processes have been this
-#'   daemon (`instance`), and the tasks that the latest was `assigned` and has made `complete`. Without dispatcher the URL.
+#'   daemon (`instance`), and the tasks that the latest was `assigned` and has made `complete`. Where they share one
+#'   URL, a row for each that is online. Without dispatcher the URL.
 #' * `mirai`: tasks `awaiting`, `executing` and `completed`.
 #' * `memory`: bytes `used` by arguments of unfinished tasks, their `budget`, what is `resident` of the shared memory and the
 #'   size of that `segment`; `segment` says what decided this size.
@@ -43,18 +44,20 @@ status <- function(.compute = NULL) {
   counts <- as.integer(raw[[1L]])
   matrix <- raw[[2L]]
   n <- nrow(matrix)
-  daemons <- cbind(seq_len(n), matrix[, 1:4, drop = FALSE])
-  dimnames(daemons) <- list(.daemon_urls(name, n), c("i", "online", "instance", "assigned", "complete"))
+  daemons <- cbind(seq_len(n), matrix)
+  dimnames(daemons) <- list(if (record$shared) rep(record$url, n) else .daemon_urls(name, n),
+                            c("i", "online", "instance", "assigned", "complete", "pid"))
+  if (record$shared) daemons <- daemons[daemons[, "online"] == 1L, , drop = FALSE]
   memory <- raw[[3L]]
   structure(list(
     connections = if (record$dispatcher) 1L else counts[1L],
-    daemons = if (record$dispatcher) daemons else record$url,
+    daemons = if (record$dispatcher) daemons[, 1:5, drop = FALSE] else record$url,
     mirai = c(awaiting = counts[3L], executing = counts[4L], completed = counts[5L]),
     memory = c(used = memory[1L], budget = memory[2L], resident = memory[3L], segment = memory[4L]),
     segment = raw[[5L]],
     backend = raw[[4L]],
     url = record$url,
-    pids = matrix[, 5L]
+    pids = as.vector(daemons[, "pid"])
   ), class = "miraiStatus")
 }
 
