@@ -93,9 +93,9 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (is.null(url)) .set_local(name, n, options) else .set_listener(name, options)
 }
 
-.refuse_in_startup <- function() {
+.refuse_in_startup <- function(what = "daemons()") {
   if (nzchar(Sys.getenv("SETSUNA_CHILD")))
-    .abort("daemons() was called while a daemon's own R starts (in .Rprofile?): guard it with ",
+    .abort(what, " was called while a daemon's own R starts (in .Rprofile?): guard it with ",
            "if (!nzchar(Sys.getenv(\"SETSUNA_CHILD\")))")
 }
 
@@ -298,6 +298,7 @@ with.miraiDaemons <- function(data, expr, ...) {
 
 # Called by mirai() where no daemons are set: the pool of fresh processes, with the session's present configuration.
 .open_ephemeral <- function() {
+  .refuse_in_startup("mirai()")
   options <- .profile_options("default", TRUE, list(maxtasks = 1L), NULL, NULL, NULL, 0, TRUE, NULL, TRUE)
   id <- .Call(C_ephemeral_id)
   # The stream differs each time; what decides is the rest.

@@ -334,8 +334,9 @@ bool Host::key_in_use(const std::string& key) const {
   });
 }
 
-// The daemons of this key that were asked for and cannot come.
-void Host::fail_spawns(const std::string& key, const std::string& why) {
+// The daemons of this key that were asked for and cannot come. False: there were none.
+bool Host::fail_spawns(const std::string& key, const std::string& why) {
+  bool any = false;
   for (auto& profile : profiles_) {
     if (!profile || profile->pool().closed() || profile->config().zygote_key != key) {
       continue;
@@ -346,10 +347,12 @@ void Host::fail_spawns(const std::string& key, const std::string& why) {
       if (!process.external && !process.reported && !process.watched) {
         process.reported = true;
         daemon_failed(*profile, i, process.epoch, why);
+        any = true;
       }
     }
     after_change(*profile);
   }
+  return any;
 }
 
 void Host::restart_lost_zygotes() {
@@ -375,8 +378,9 @@ void Host::restart_lost_zygotes() {
       ensure_zygote(key, spawn);
     } catch (const std::exception& error) {
       std::lock_guard<std::mutex> lock(mutex_);
-      fail_spawns(key, error.what());
-      zygote_lost_.store(true, std::memory_order_release);  // once more, until the pools give up
+      while (fail_spawns(key, error.what())) {
+        // The pool orders a replacement for each, until it gives up.
+      }
     }
   }
   std::lock_guard<std::mutex> lock(mutex_);
@@ -407,6 +411,9 @@ std::string Host::threaded_packages(const std::string& key) {
 void Host::flush_spawns(Profile& profile) {
   Zygote* zygote = zygote_for(profile.config().zygote_key);
   if (zygote == nullptr) {
+    if (profile.spawns_waiting()) {
+      zygote_lost_.store(true, std::memory_order_release);
+    }
     return;  // they wait in the profile for a new fork server
   }
   const std::vector<SpawnRequest> spawns = profile.take_spawns();

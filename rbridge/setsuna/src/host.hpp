@@ -119,7 +119,7 @@ class Host {
   void order_forks(Zygote& zygote, Profile& profile, const std::vector<embed::DaemonId>& ids, const DaemonStart* start);
   Zygote* zygote_for(const std::string& key);
   bool key_in_use(const std::string& key) const;
-  void fail_spawns(const std::string& key, const std::string& why);
+  bool fail_spawns(const std::string& key, const std::string& why);
   Profile* profile_of(embed::DaemonId id, std::uint32_t* epoch);
   void daemon_failed(Profile& profile, std::uint32_t index, std::uint32_t epoch, const std::string& why);
   void abandon_in_child();

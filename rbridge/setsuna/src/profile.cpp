@@ -1,6 +1,7 @@
 #include "profile.hpp"
 
 #include <signal.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include "net/descriptors.hpp"
 #include "rbridge/embed/build_id.hpp"
 #include "rbridge/embed/evaluator.hpp"
+#include "rbridge/embed/zygote_wire.hpp"
 #include "runtime/pidfd.hpp"
 
 namespace setsuna::host {
@@ -34,6 +36,21 @@ runtime::Segment create_segment(const ProfileConfig& config) {
     throw std::runtime_error("the shared memory of profile '" + config.name + "' cannot be made: " + error);
   }
   return std::move(*segment);
+}
+
+// Why a daemon ended before it was online.
+std::string start_failure(const dispatch::DeathNote& note) {
+  if (note.wait_status != -1 && WIFEXITED(note.wait_status)) {
+    const int status = WEXITSTATUS(note.wait_status);
+    return status == embed::kNoTempdirStatus
+               ? "they cannot make a temporary directory: set TMPDIR to one with room, see ?tempdir"
+               : "their processes ended at once, with status " + std::to_string(status);
+  }
+  if (note.wait_status != -1 && WIFSIGNALED(note.wait_status)) {
+    return "their processes ended at once, by signal " + std::to_string(WTERMSIG(note.wait_status)) +
+           (note.out_of_memory ? ": the kernel ran out of memory" : "");
+  }
+  return "their processes ended at once";
 }
 
 runtime::EventFd create_doorbell() {
@@ -265,6 +282,9 @@ void Profile::note_death_if_certain(std::uint32_t index) {
   sync_online();
   const bool leaving = static_cast<DaemonState>(record.state.load(std::memory_order_acquire)) == DaemonState::kLeaving;
   const dispatch::DeathNote note = process.note;
+  if (!leaving && pool_->daemons()[index].state == dispatch::DaemonInfo::State::kStarting) {
+    failure = start_failure(note);
+  }
   process.pidfd.reset();
   pool_->on_dead(index, process.epoch, note, leaving);
 }

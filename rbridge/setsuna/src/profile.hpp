@@ -88,6 +88,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   // Tasks that daemons evaluate now.
   std::uint64_t executing() const;
   std::vector<SpawnRequest> take_spawns();
+  bool spawns_waiting() const { return !spawns_.empty(); }
   // Both witnesses (or the only one there can be) have spoken: tell the pool.
   void note_death_if_certain(std::uint32_t index);
   // Nothing and nobody needs this object any more.

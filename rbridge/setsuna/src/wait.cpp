@@ -158,6 +158,9 @@ bool task_resolved(TaskRef ref) noexcept {
 void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept {
   guarded([&] {
     Host& host = *Host::existing();
+    // ORDERING host/sleep: acquire, before the gates are armed and before any look: a wake that comes after this load
+    // changes the word.
+    const std::uint32_t seen = host.page()->futex.load(std::memory_order_acquire);
     if (host.zygote_lost()) {
       host.restart_lost_zygotes();
     }
@@ -165,8 +168,6 @@ void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept {
       return;
     }
     const InterruptWatch watch(&host.page()->futex);
-    // ORDERING host/sleep: acquire, before the gates are armed: a wake that comes after this load changes the word.
-    const std::uint32_t seen = host.page()->futex.load(std::memory_order_acquire);
     bool armed = false;
     {
       std::lock_guard<std::mutex> lock(host.mutex());

@@ -120,7 +120,7 @@ native_faults <- local({
 # A session of its own: `code` (an expression) in a fresh Rscript, its value; what it printed as attribute "output", its exit
 # status as attribute "status". `before`: shell commands; `env`: NAME=VALUE.
 in_session <- function(code, ..., before = ":", env = character(), arguments = character(), seconds = 120, redirect = "",
-                       directory = getwd()) {
+                       directory = getwd(), libraries = character()) {
   folder <- tempfile("session-")
   dir.create(folder)
   script <- file.path(folder, "script.R")
@@ -129,7 +129,7 @@ in_session <- function(code, ..., before = ":", env = character(), arguments = c
   saveRDS(list(...), data)
   writeLines(c(
     sprintf("for (i in 1L) { data <- readRDS(%s); list2env(data, globalenv()); rm(data) }", deparse(data)),
-    sprintf(".libPaths(%s)", paste(deparse(.libPaths()), collapse = "")),
+    sprintf(".libPaths(%s)", paste(deparse(c(libraries, .libPaths())), collapse = "")),
     "library(setsuna)",
     paste0("result <- (function() {", paste(deparse(code), collapse = "\n"), "})()"),
     sprintf("saveRDS(result, %s)", deparse(result))
