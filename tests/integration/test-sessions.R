@@ -74,6 +74,65 @@ test_that("SIGINT to a waiting host ends the wait and not the task", {
   expect_identical(report, list(rep("interrupted", 5L), TRUE, "through"))
 })
 
+test_that("a shower of interrupts leaves the host whole", {
+  session <- start_session(quote({
+    daemons(2)
+    report("ready")
+    interrupted <- 0L
+    n <- 0L
+    suspendInterrupts({
+      until <- Sys.time() + 4
+      while (Sys.time() < until) tryCatch(allowInterrupts({
+        m <- lapply(1:50, function(i) mirai(sum(x) + i, x = rep(1, if (i %% 10L) 10 else 1e5), i = i))
+        out <- collect_mirai(m)
+        n <- n + 1L
+        for (i in 1:50) if (!identical(out[[i]], (if (i %% 10L) 10 else 1e5) + i)) stop("wrong value")
+        x <- mirai_map(1:50, function(i) i)[.flat]
+        if (!identical(x, 1:50)) stop("wrong map")
+      }), interrupt = function(e) interrupted <<- interrupted + 1L)
+      rm(m, x)
+      values <- collect_mirai(lapply(1:50, function(i) mirai(i, i = i)))
+      for (k in 1:5) gc()
+      unresolved(1)
+      report(interrupted, n, values, status()$memory[["used"]], sum(status()$daemons[, "online"]))
+      Sys.sleep(600)
+    })
+  }))
+  session$report()
+  for (i in 1:200) {
+    Sys.sleep(0.015)
+    session$kill(tools::SIGINT)
+  }
+  report <- session$report()
+  session$kill()
+  expect_gt(report[[1L]], 5L)
+  expect_gt(report[[2L]], 5L)
+  expect_identical(report[3:5], list(as.list(1:50), 0, 2L))
+})
+
+test_that("a wait under suspendInterrupts() goes on, asleep, and Ctrl-C comes after it", {
+  result <- in_session(quote({
+    daemons(1)
+    m <- mirai({
+      Sys.sleep(1)
+      "through"
+    })
+    value <- NULL
+    outcome <- tryCatch({
+      suspendInterrupts({
+        tools::pskill(Sys.getpid(), tools::SIGINT)
+        before <- proc.time()
+        value <- m[]
+        cpu <- sum((proc.time() - before)[1:2])
+      })
+      Sys.sleep(0)
+      "not interrupted"
+    }, interrupt = function(e) "interrupted")
+    list(value, outcome, cpu < 0.5)
+  }))
+  expect_identical(result$value, list("through", "interrupted", TRUE), label = paste(result$output, collapse = "\n"))
+})
+
 # A terminal of its own for R: what is typed into it reaches the whole foreground process group.
 test_that("Ctrl-C on a terminal reaches the host alone", {
   script <- Sys.which("script")

@@ -17,6 +17,7 @@
 
 extern "C" {
 extern int R_interrupts_pending;
+extern Rboolean R_interrupts_suspended;
 }
 
 namespace setsuna::host {
@@ -95,9 +96,9 @@ void disarm(Host& host, const TaskRef* refs, int count) {
   }
 }
 
-// A Ctrl-C from before our handler stood there has only set R's flag.
+// A Ctrl-C from before our handler stood there has only set R's flag. While R holds interrupts back, it has to wait.
 void sleep_on_page(Host& host, std::uint32_t seen) {
-  if (R_interrupts_pending != 0) {
+  if (R_interrupts_pending != 0 && R_interrupts_suspended == FALSE) {
     return;
   }
   runtime::SharedFutex::wait(&host.page()->futex, seen);

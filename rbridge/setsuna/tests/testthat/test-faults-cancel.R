@@ -111,6 +111,21 @@ test_that("so does one that ignores every signal, and one that is stuck in LAPAC
   expect_untouched()
 })
 
+test_that("a daemon that is stopped by a signal is replaced when its task is cancelled", {
+  pool(1)
+  mark <- tempfile()
+  m <- mirai({
+    cat(Sys.getpid(), file = mark)
+    Sys.sleep(600)
+  }, mark = mark)
+  pid <- pid_in(mark)
+  tools::pskill(pid, tools::SIGSTOP)
+  expect_true(stop_mirai(m))
+  expect_identical(as.integer(no_hang(m[])), 20L)
+  expect_untouched(1L)
+  expect_false(exists_process(pid))
+})
+
 test_that("a timeout ends queued, running and uninterruptible tasks with errorValue 5", {
   library <- native_faults()
   pool(1)

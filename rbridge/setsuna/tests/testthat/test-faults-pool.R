@@ -96,6 +96,46 @@ test_that("a fork server killed while nobody waits is replaced as well", {
   expect_identical(no_hang(mirai_map(1:10, function(x) x)[.flat]), 1:10)
 })
 
+test_that("profiles that share a fork server all get over its end, whoever kills it", {
+  pool(1)
+  no_hang(daemons(2, .compute = "other"))
+  withr::defer(daemons(0, .compute = "other"))
+  first <- mirai({
+    parent <- as.integer(strsplit(sub("^.*\\) ", "", readLines("/proc/self/stat")), " ")[[1L]][2L])
+    tools::pskill(parent, tools::SIGKILL)
+    Sys.sleep(600)
+  })
+  expect_identical(as.integer(no_hang(first[])), 19L)
+  expect_identical(no_hang(mirai(1)[]), 1)
+  expect_identical(no_hang(mirai(2, .compute = "other")[]), 2)
+  expect_online(1L)
+  expect_online(2L, "other")
+})
+
+test_that("a daemon that dies takes the pools of its tasks with it", {
+  pool(1)
+  mark <- tempfile()
+  m <- mirai({
+    library(setsuna)
+    daemons(2)
+    n <- mirai(Sys.sleep(600))
+    cat(Sys.getpid(), file = mark)
+    n[]
+  }, mark = mark)
+  pid <- pid_in(mark)
+  family <- function(pid) {
+    all <- processes()
+    below <- all$pid[all$parent %in% pid]
+    c(below, all$pid[all$parent %in% below])
+  }
+  nested <- family(pid)
+  expect_gte(length(nested), 3L)
+  tools::pskill(pid, tools::SIGKILL)
+  expect_reset(no_hang(m[]), signal = 9L)
+  expect_true(becomes_true(function() !any(vapply(nested, exists_process, NA))))
+  expect_untouched(1L)
+})
+
 test_that("a killed fork server of processes without daemons is replaced", {
   daemons(0)
   parent <- function() as.integer(strsplit(sub("^.*\\) ", "", readLines("/proc/self/stat")), " ")[[1L]][2L])
