@@ -283,7 +283,8 @@ test_that("a task that is out of memory is an error, or error 19", {
   pool(2)
   refused <- no_hang(mirai({
     dyn.load(library)
-    .Call("fault_limit_memory", 3e9)
+    pages <- scan("/proc/self/statm", quiet = TRUE)[1L]
+    .Call("fault_limit_memory", pages * 4096 + 1e9)
     x <- numeric(1e9)
     sum(x)
   }, library = library)[])
