@@ -45,13 +45,29 @@ Host& Host::get() {
     auto made = std::unique_ptr<Host>(new Host());
     made->start();
     the_host = made.release();  // never destroyed: the reactor thread uses it until the process ends
-    ::pthread_atfork(nullptr, nullptr, &Host::atfork_child);
+    ::pthread_atfork(&Host::atfork_prepare, &Host::atfork_parent, &Host::atfork_child);
     HostForks::install();
   }
   return *the_host;
 }
 
+// The child must not find the lists that it walks half-changed by the reactor. R code forks, with no lock of ours held.
+void Host::atfork_prepare() {
+  if (!in_forked_child) {
+    the_host->mutex_.lock();
+  }
+}
+
+void Host::atfork_parent() {
+  if (!in_forked_child) {
+    the_host->mutex_.unlock();
+  }
+}
+
 void Host::atfork_child() {
+  if (!in_forked_child && the_host != nullptr) {
+    the_host->mutex_.unlock();
+  }
   in_forked_child = true;
   if (the_host != nullptr) {
     the_host->abandon_in_child();

@@ -123,6 +123,8 @@ class Host {
   Profile* profile_of(embed::DaemonId id, std::uint32_t* epoch);
   void daemon_failed(Profile& profile, std::uint32_t index, std::uint32_t epoch, const std::string& why);
   void abandon_in_child();
+  static void atfork_prepare();
+  static void atfork_parent();
   static void atfork_child();
 
   std::mutex mutex_;

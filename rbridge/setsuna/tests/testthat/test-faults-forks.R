@@ -123,6 +123,22 @@ test_that("a child forked in the middle of a flood, again and again, leaves it w
   expect_untouched()
 })
 
+test_that("a child forked while fork servers come and go is whole", {
+  pool(2)
+  for (i in 1:25) {
+    all <- processes()
+    zygote <- setdiff(unique(all$parent[all$pid %in% daemon_pids()]), c(1L, Sys.getpid()))
+    tools::pskill(zygote, tools::SIGKILL)
+    for (k in 1:6) {
+      unresolved(1)
+      job <- parallel::mcparallel(k)
+      expect_identical(no_hang(suppressWarnings(parallel::mccollect(job)))[[1L]], k)
+    }
+    expect_identical(no_hang(mirai(1, .retry = 9L)[]), 1)
+  }
+  expect_untouched()
+})
+
 test_that("a child outlives its parent's pool and session state", {
   pool(2)
   x <- no_hang(mirai(rep(3, 5e5))[])
