@@ -1,0 +1,86 @@
+// What hosts and remote daemons say to each other: the messages of a net::Connection. Little endian, like every machine that
+// setsuna runs on; the greeting says so and is compared first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/layout.hpp"
+
+namespace setsuna::dispatch {
+
+// Of the messages below. Net compares its own (of the frames) before it; either differing is a named error on both sides.
+inline constexpr std::uint16_t kLinkVersion = 1;
+
+// Said by both sides in the handshake (net::Connection::peer_greeting()).
+struct LinkGreeting {
+  std::uint32_t byte_order = 0x01020304;
+  std::uint16_t link_version = kLinkVersion;
+  std::uint16_t pad = 0;
+  std::uint64_t build_id[2] = {0, 0};  // embed::build_id(): package version and R version
+  char package_version[16] = {};       // for messages, NUL-terminated
+  char r_version[16] = {};
+  std::int32_t pid = 0;
+  char host[60] = {};  // node name of the sender, NUL-terminated
+};
+static_assert(sizeof(LinkGreeting) == 128);
+
+// A task's name on a link: slot and generation. Never used again while the host lives, but for 2^32 uses of one slot.
+constexpr std::uint64_t link_task_id(std::uint32_t slot, std::uint32_t generation) {
+  return (std::uint64_t{slot} << 32) | generation;
+}
+constexpr std::uint32_t link_task_slot(std::uint64_t id) { return static_cast<std::uint32_t>(id >> 32); }
+constexpr std::uint32_t link_task_generation(std::uint64_t id) { return static_cast<std::uint32_t>(id); }
+
+enum class LinkMessage : std::uint16_t {
+  // host -> daemon, data lane
+  kWelcome = 1,   // first: LinkWelcome, then `hooks_bytes` of the profile's serialisation hooks, encoded
+  kConstant = 2,  // id: its key. The bytes of a constant, as they lie in the data area. Kept until kForget
+  kForget = 3,    // id: key
+  kTask = 4,      // id: link_task_id. LinkTask, then `arg_bytes`
+  // host -> daemon, control lane
+  kCancel = 5,   // id: interrupt this task if it runs, drop it if it waits. A kResult follows in either case
+  kRetract = 6,  // id: give it back if it has not begun. Answer: kRetracted or, in its time, kResult
+  kKill = 7,     // the process must end now: the task that it runs cannot be interrupted
+  kStop = 8,     // leave after what it runs. LinkStop
+  // daemon -> host, data lane
+  kResult = 9,  // id: of the task. LinkResult, then `bytes`
+  // daemon -> host, control lane
+  kRetracted = 10,  // id: this task will not be run by the sender
+  kLeaving =
+      11,  // it ends of its own will and will begin no other task. LinkLeaving. The connection is closed after it
+};
+
+struct LinkWelcome {
+  std::int32_t index = 0;  // of the daemon in its profile, for its random stream
+  std::uint32_t instance = 0;
+  std::int32_t stream[6] = {};  // base stream of the profile: daemon k has stream k
+  std::uint64_t hooks_bytes = 0;
+};
+static_assert(sizeof(LinkWelcome) == 40);
+
+struct LinkTask {
+  runtime::TaskKind kind = runtime::TaskKind::kEval;
+  std::uint8_t pad[3] = {};
+  std::uint32_t flags = 0;      // runtime::kTaskHasStream, kTaskSpread
+  std::int32_t rng[6] = {};     // with kTaskHasStream
+  std::uint64_t const_key = 0;  // 0: none; else a kConstant that went before and was not forgotten
+  std::uint64_t arg_bytes = 0;
+};
+static_assert(sizeof(LinkTask) == 48);
+
+struct LinkResult {
+  runtime::ResultStatus status = runtime::ResultStatus::kValue;
+  std::uint64_t bytes = 0;
+};
+static_assert(sizeof(LinkResult) == 16);
+
+struct LinkStop {
+  std::uint32_t final = 0;  // 1: also those that would wait for another host
+};
+
+struct LinkLeaving {
+  std::uint32_t reason = 0;  // 0 normal, 1 idletime, 2 walltime, 3 maxtasks
+};
+
+}  // namespace setsuna::dispatch

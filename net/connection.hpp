@@ -1,0 +1,86 @@
+// One connection between a host and a remote daemon: authenticated messages over tcp, tls+tcp, ws or wss (or a local stream
+// socket), on one reactor. The layers below (TLS, WebSocket framing, chunks with checksums) do not show here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace setsuna::net {
+
+// Order is kept within a lane. Control messages are at most kMaxControlBytes and go between the chunks of data messages, so
+// that they are not held up by them.
+enum class Lane : std::uint8_t { kControl = 0, kData = 1 };
+inline constexpr std::size_t kMaxControlBytes = 4096;
+
+// What comes with every message. `type` and `id` mean nothing to net (see dispatch/link_wire.hpp).
+struct MessageHeader {
+  std::uint16_t type = 0;  // < 0x8000; the upper half is net's own
+  Lane lane = Lane::kControl;
+  std::uint64_t id = 0;
+  std::uint64_t bytes = 0;  // of the whole message
+};
+
+// Told by a connection, on the reactor thread, under no lock of net's. A sink may send and close() from inside any of these.
+class ConnectionSink {
+ public:
+  // Both sides have proved who they are. Comes first, once; not at all for a connection that fails before.
+  virtual void on_open() = 0;
+
+  // A data message of `header.bytes` begins: the memory that receives it (`header.bytes` long), which stays valid until
+  // on_message() or on_torn(). `head` holds the first bytes of the message, min(header.bytes, kHeadBytes) of them. Null: net
+  // collects it in memory of its own. *reject set to a reason: the connection is closed with it.
+  static constexpr std::size_t kHeadBytes = 64;
+  virtual std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) = 0;
+
+  // A whole message; its chunks' checksums were right. `bytes` lies where on_begin() said, or is valid during the call only.
+  virtual void on_message(const MessageHeader& header, std::span<const std::byte> bytes) = 0;
+
+  // The memory that on_begin() gave for this message will not be filled: the connection has ended. Before on_closed().
+  virtual void on_torn(const MessageHeader& header) = 0;
+
+  // The pieces of the message sent with this ticket (> 0) are not needed any more: all is sent, or the connection has ended.
+  virtual void on_sent(std::uint64_t ticket) = 0;
+
+  // It has ended, for the reason given (one sentence, for a log: names the peer). The last call. The connection object may
+  // be destroyed from inside it.
+  virtual void on_closed(const std::string& reason) = 0;
+
+ protected:
+  ~ConnectionSink() = default;
+};
+
+class Connection {
+ public:
+  // Pieces: `head` is copied (at most kMaxControlBytes); `body` is borrowed until on_sent(ticket), where ticket > 0.
+  // Control messages have no body. No effect once the connection has ended.
+  virtual void send(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
+                    std::span<const std::byte> body, std::uint64_t ticket) = 0;
+  void send_control(std::uint16_t type, std::uint64_t id, std::span<const std::byte> head = {}) {
+    send(type, Lane::kControl, id, head, {}, 0);
+  }
+
+  // What was sent before goes out (within a bounded time), then it ends: on_closed() follows.
+  virtual void close(const std::string& reason) = 0;
+
+  // While on, the peer must be heard from: it is asked after kAskAfterNs of silence and given up after kSilentNs. Off (the
+  // default), the kernel's keep-alive alone finds a cut cable, without any wake-up here.
+  virtual void set_watchful(bool on) = 0;
+  static constexpr std::uint64_t kAskAfterNs = 5'000'000'000;
+  static constexpr std::uint64_t kSilentNs = 20'000'000'000;
+
+  virtual std::uint64_t unsent_bytes() const = 0;
+  // "127.0.0.1:40522"
+  virtual const std::string& peer() const = 0;
+  // What the peer said of itself in the handshake (a few hundred bytes at most; meaning: dispatch/link_wire.hpp).
+  virtual std::span<const std::byte> peer_greeting() const = 0;
+  // ws, wss: the path it asked for. Else empty.
+  virtual const std::string& path() const = 0;
+
+  // Frees it. From inside on_closed(), or before: then nothing is called any more, and pieces still to be sent are let go
+  // of before this returns (they are copied if the kernel still needs them).
+  virtual ~Connection() = default;
+};
+
+}  // namespace setsuna::net
