@@ -1,4 +1,4 @@
-// What hosts and remote daemons say to each other: the messages of a net::Connection. Little endian, like every machine that
+// What hosts and remote daemons say to each other: the messages of a net::Connection, each with its struct as the head. Little endian, like every machine that
 // setsuna runs on; the greeting says so and is compared first.
 #pragma once
 
@@ -34,17 +34,17 @@ constexpr std::uint32_t link_task_generation(std::uint64_t id) { return static_c
 
 enum class LinkMessage : std::uint16_t {
   // host -> daemon, data lane
-  kWelcome = 1,   // first: LinkWelcome, then `hooks_bytes` of the profile's serialisation hooks, encoded
-  kConstant = 2,  // id: its key. The bytes of a constant, as they lie in the data area. Kept until kForget
+  kWelcome = 1,   // first. Head: LinkWelcome. Body: the profile's serialisation hooks, encoded; may be empty
+  kConstant = 2,  // id: its key. Body: a constant, as it lies in the data area. Kept until kForget
   kForget = 3,    // id: key
-  kTask = 4,      // id: link_task_id. LinkTask, then `arg_bytes`
+  kTask = 4,      // id: link_task_id. Head: LinkTask. Body: the arguments
   // host -> daemon, control lane
   kCancel = 5,   // id: interrupt this task if it runs, drop it if it waits. A kResult follows in either case
   kRetract = 6,  // id: give it back if it has not begun. Answer: kRetracted or, in its time, kResult
   kKill = 7,     // the process must end now: the task that it runs cannot be interrupted
   kStop = 8,     // leave after what it runs. LinkStop
   // daemon -> host, data lane
-  kResult = 9,  // id: of the task. LinkResult, then `bytes`
+  kResult = 9,  // id: of the task. Head: LinkResult. Body: the result, encoded
   // daemon -> host, control lane
   kRetracted = 10,  // id: this task will not be run by the sender
   kLeaving =
@@ -55,9 +55,8 @@ struct LinkWelcome {
   std::int32_t index = 0;  // of the daemon in its profile, for its random stream
   std::uint32_t instance = 0;
   std::int32_t stream[6] = {};  // base stream of the profile: daemon k has stream k
-  std::uint64_t hooks_bytes = 0;
 };
-static_assert(sizeof(LinkWelcome) == 40);
+static_assert(sizeof(LinkWelcome) == 32);
 
 struct LinkTask {
   runtime::TaskKind kind = runtime::TaskKind::kEval;
@@ -65,15 +64,14 @@ struct LinkTask {
   std::uint32_t flags = 0;      // runtime::kTaskHasStream, kTaskSpread
   std::int32_t rng[6] = {};     // with kTaskHasStream
   std::uint64_t const_key = 0;  // 0: none; else a kConstant that went before and was not forgotten
-  std::uint64_t arg_bytes = 0;
 };
-static_assert(sizeof(LinkTask) == 48);
+static_assert(sizeof(LinkTask) == 40);
 
 struct LinkResult {
   runtime::ResultStatus status = runtime::ResultStatus::kValue;
-  std::uint64_t bytes = 0;
+  std::uint32_t pad = 0;
 };
-static_assert(sizeof(LinkResult) == 16);
+static_assert(sizeof(LinkResult) == 8);
 
 struct LinkStop {
   std::uint32_t final = 0;  // 1: also those that would wait for another host

@@ -12,14 +12,16 @@ namespace setsuna::net {
 // Order is kept within a lane. Control messages are at most kMaxControlBytes and go between the chunks of data messages, so
 // that they are not held up by them.
 enum class Lane : std::uint8_t { kControl = 0, kData = 1 };
-inline constexpr std::size_t kMaxControlBytes = 4096;
+inline constexpr std::size_t kMaxControlBytes = 4096;  // of its body
 
-// What comes with every message. `type` and `id` mean nothing to net (see dispatch/link_wire.hpp).
+// A message is a head of a few bytes, which comes with the first frame, and a body, which may be large and lies where the
+// receiver wants it. `type` and `id` mean nothing to net (see dispatch/link_wire.hpp).
+inline constexpr std::size_t kMaxHeadBytes = 64;
 struct MessageHeader {
   std::uint16_t type = 0;  // < 0x8000; the upper half is net's own
   Lane lane = Lane::kControl;
   std::uint64_t id = 0;
-  std::uint64_t bytes = 0;  // of the whole message
+  std::uint64_t body_bytes = 0;
 };
 
 // Told by a connection, on the reactor thread, under no lock of net's. A sink may send and close() from inside any of these.
@@ -28,14 +30,15 @@ class ConnectionSink {
   // Both sides have proved who they are. Comes first, once; not at all for a connection that fails before.
   virtual void on_open() = 0;
 
-  // A data message of `header.bytes` begins: the memory that receives it (`header.bytes` long), which stays valid until
-  // on_message() or on_torn(). `head` holds the first bytes of the message, min(header.bytes, kHeadBytes) of them. Null: net
-  // collects it in memory of its own. *reject set to a reason: the connection is closed with it.
-  static constexpr std::size_t kHeadBytes = 64;
+  // A data message with a body begins: the memory that receives the body (`header.body_bytes` long), which stays valid until
+  // on_message() or on_torn(). Null: net collects it in memory of its own. *reject set to a reason: the connection is closed
+  // with it. Not called for control messages and for messages without a body.
   virtual std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) = 0;
 
-  // A whole message; its chunks' checksums were right. `bytes` lies where on_begin() said, or is valid during the call only.
-  virtual void on_message(const MessageHeader& header, std::span<const std::byte> bytes) = 0;
+  // A whole message; its chunks' checksums were right. `head` is valid during the call; `body` lies where on_begin() said, or
+  // is valid during the call only.
+  virtual void on_message(const MessageHeader& header, std::span<const std::byte> head,
+                          std::span<const std::byte> body) = 0;
 
   // The memory that on_begin() gave for this message will not be filled: the connection has ended. Before on_closed().
   virtual void on_torn(const MessageHeader& header) = 0;
@@ -53,8 +56,9 @@ class ConnectionSink {
 
 class Connection {
  public:
-  // Pieces: `head` is copied (at most kMaxControlBytes); `body` is borrowed until on_sent(ticket), where ticket > 0.
-  // Control messages have no body. No effect once the connection has ended.
+  // `head` (at most kMaxHeadBytes) is copied. `body` is borrowed until on_sent(ticket) if ticket > 0, and copied if it is 0.
+  // The body of a control message has at most kMaxControlBytes, and ticket 0. Calls back nothing before it returns. No effect
+  // once the connection has ended (but on_sent is still told).
   virtual void send(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
                     std::span<const std::byte> body, std::uint64_t ticket) = 0;
   void send_control(std::uint16_t type, std::uint64_t id, std::span<const std::byte> head = {}) {
