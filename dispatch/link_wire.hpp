@@ -1,5 +1,5 @@
-// What hosts and remote daemons say to each other: the messages of a net::Connection, each with its struct as the head. Little endian, like every machine that
-// setsuna runs on; the greeting says so and is compared first.
+// What hosts and remote daemons say to each other: the messages of a net::Connection, each with its struct as the head.
+// Little endian, like every machine that setsuna runs on; the greeting says so and is compared first.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ struct LinkGreeting {
   char package_version[16] = {};       // for messages, NUL-terminated
   char r_version[16] = {};
   std::int32_t pid = 0;
-  char host[60] = {};  // node name of the sender, NUL-terminated
+  char host[68] = {};  // node name of the sender, NUL-terminated
 };
 static_assert(sizeof(LinkGreeting) == 128);
 
