@@ -1,0 +1,390 @@
+#include "rbridge/embed/relay.hpp"
+
+#include <cstring>
+#include <utility>
+
+#include "rbridge/embed/link_greeting.hpp"
+#include "runtime/gate.hpp"
+
+namespace setsuna::embed {
+
+using dispatch::LinkLeaving;
+using dispatch::LinkMessage;
+using dispatch::LinkResult;
+using dispatch::LinkStop;
+using dispatch::LinkTask;
+using dispatch::LinkWelcome;
+using net::Lane;
+using net::MessageHeader;
+using runtime::DaemonState;
+using runtime::kInlineArgBytes;
+using runtime::kInlineResultBytes;
+using runtime::kNoSlot;
+using runtime::kReadyQueue;
+using runtime::ResultStatus;
+
+namespace {
+
+constexpr std::uint16_t wire(LinkMessage message) { return static_cast<std::uint16_t>(message); }
+
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+  return std::as_bytes(std::span(&value, 1));
+}
+
+// False: the message is too short for it.
+template <class T>
+bool read(std::span<const std::byte> bytes, T* out) {
+  if (bytes.size() < sizeof(T)) {
+    return false;
+  }
+  std::memcpy(out, bytes.data(), sizeof(T));
+  return true;
+}
+
+}  // namespace
+
+Relay::Relay(PrivateSegment& segment, RelayProcess& process, RelayOptions options)
+    : segment_(segment), process_(process), options_(std::move(options)), jobs_(PrivateSegment::kSlots) {
+  SETSUNA_ASSERT(options_.no_room_task.size() <= kInlineArgBytes);
+  segment_.port().arm_gate(runtime::GateWord::event());
+}
+
+void Relay::end(const std::string& reason) {
+  if (connection_ != nullptr) {
+    connection_->close(reason);
+  }
+}
+
+// What the peer did makes it useless to go on, and to dial again.
+void Relay::fail(const std::string& what) {
+  fault_ = true;
+  end(what);
+}
+
+// --- What the host says ------------------------------------------------------------------------------------
+
+void Relay::on_open() {
+  const std::string difference = compare_greeting(connection_->peer_greeting(), "the host at " + connection_->peer());
+  if (!difference.empty()) {
+    fail(difference);
+  }
+}
+
+std::byte* Relay::on_begin(const MessageHeader& header, std::span<const std::byte>, std::string*) {
+  const bool large_task = header.type == wire(LinkMessage::kTask) && header.body_bytes > kInlineArgBytes;
+  if (!large_task && header.type != wire(LinkMessage::kConstant)) {
+    return nullptr;
+  }
+  incoming_ = segment_.reserve(header.body_bytes);
+  return incoming_ ? segment_.arena().at(incoming_.offset) : nullptr;
+}
+
+void Relay::on_torn(const MessageHeader&) {
+  if (incoming_) {
+    segment_.retire(std::exchange(incoming_, {}));
+  }
+}
+
+void Relay::on_message(const MessageHeader& header, std::span<const std::byte> head, std::span<const std::byte> body) {
+  const auto type = static_cast<LinkMessage>(header.type);
+  const bool work = type != LinkMessage::kWelcome && type != LinkMessage::kKill && type != LinkMessage::kStop;
+  if (work && !welcomed_) {
+    fail("the host sent work before its welcome");
+    return;
+  }
+  switch (type) {
+    case LinkMessage::kWelcome: take_welcome(head, body); break;
+    case LinkMessage::kConstant: take_constant(header.id, body); break;
+    case LinkMessage::kTask: take_task(header.id, head, body); break;
+    default: take_order(header, head); break;
+  }
+}
+
+void Relay::take_welcome(std::span<const std::byte> head, std::span<const std::byte> hooks) {
+  LinkWelcome welcome;
+  if (welcomed_ || !read(head, &welcome)) {
+    fail("the host sent a damaged welcome");
+    return;
+  }
+  welcomed_ = true;
+  process_.on_welcome(welcome, hooks);
+}
+
+void Relay::take_constant(std::uint64_t key, std::span<const std::byte> body) {
+  forget(key);
+  Room room = std::exchange(incoming_, {});
+  if (!room && !body.empty()) {
+    room = segment_.reserve(body.size());  // some may have become free meanwhile
+    if (room) {
+      std::memcpy(segment_.arena().at(room.offset), body.data(), body.size());
+    }
+  }
+  constants_.emplace(key, Constant{room, body.size()});
+}
+
+void Relay::forget(std::uint64_t key) {
+  const auto found = constants_.find(key);
+  if (found == constants_.end()) {
+    return;
+  }
+  if (found->second.room) {
+    segment_.retire(found->second.room);
+  }
+  constants_.erase(found);
+}
+
+void Relay::take_task(std::uint64_t id, std::span<const std::byte> head, std::span<const std::byte> body) {
+  Job job;
+  job.id = id;
+  job.arg_bytes = body.size();
+  job.room = std::exchange(incoming_, {});
+  const bool sound = read(head, &job.task) && job.task.kind >= runtime::TaskKind::kEval &&
+                     job.task.kind <= runtime::TaskKind::kReplay && slots_.count(id) == 0;
+  if (!sound || (job.task.const_key != 0 && constants_.count(job.task.const_key) == 0)) {
+    if (job.room) {
+      segment_.retire(job.room);
+    }
+    fail(sound ? "the host sent a task whose constant it has not sent" : "the host sent a damaged task");
+    return;
+  }
+  receive_arguments(job, body);
+  if (job.task.const_key != 0 && !constants_.at(job.task.const_key).room) {
+    replace_by_error(job);
+  }
+  waiting_.push_back(std::move(job));
+  publish_waiting();
+}
+
+void Relay::receive_arguments(Job& job, std::span<const std::byte> body) {
+  if (job.room) {
+    return;
+  }
+  if (body.size() <= kInlineArgBytes) {
+    const auto* from = reinterpret_cast<const std::uint8_t*>(body.data());
+    job.inline_arg.assign(from, from + body.size());
+    return;
+  }
+  job.room = segment_.reserve(body.size());
+  if (job.room) {
+    std::memcpy(segment_.arena().at(job.room.offset), body.data(), body.size());
+  } else {
+    replace_by_error(job);
+  }
+}
+
+// The bytes have no room in this daemon's memory.
+void Relay::replace_by_error(Job& job) {
+  if (job.room) {
+    segment_.retire(std::exchange(job.room, {}));
+  }
+  job.task.kind = runtime::TaskKind::kEval;
+  job.task.flags = 0;
+  job.task.const_key = 0;
+  job.inline_arg = options_.no_room_task;
+  job.arg_bytes = job.inline_arg.size();
+}
+
+void Relay::take_order(const MessageHeader& header, std::span<const std::byte> head) {
+  switch (static_cast<LinkMessage>(header.type)) {
+    case LinkMessage::kForget: forget(header.id); break;
+    case LinkMessage::kCancel: cancel(header.id); break;
+    case LinkMessage::kRetract: retract(header.id); break;
+    case LinkMessage::kKill: process_.end_now(); break;
+    case LinkMessage::kStop: {
+      LinkStop stop;
+      segment_.stop(read(head, &stop) && stop.final != 0);
+      break;
+    }
+    default: fail("the host sent a message of an unknown kind");
+  }
+}
+
+// --- Tasks -------------------------------------------------------------------------------------------------
+
+void Relay::publish_waiting() {
+  while (!waiting_.empty() && !leaving_) {
+    const std::uint32_t slot = segment_.port().acquire_slot();
+    if (slot == kNoSlot) {
+      return;
+    }
+    Job job = std::move(waiting_.front());
+    waiting_.pop_front();
+    publish(std::move(job), slot);
+  }
+}
+
+void Relay::publish(Job job, std::uint32_t slot) {
+  auto& to = segment_.port().slot(slot);
+  to.kind = job.task.kind;
+  to.flags = job.task.flags;
+  to.arg_bytes = job.arg_bytes;
+  to.arg_offset = job.room.offset;
+  to.arg_block = job.room.hold;
+  to.const_key = job.task.const_key;
+  to.const_bytes = 0;
+  to.const_block = runtime::kNoBlockId;
+  to.task = job.id;
+  std::memcpy(to.rng, job.task.rng, sizeof(to.rng));
+  if (job.task.const_key != 0) {
+    const Constant& constant = constants_.at(job.task.const_key);
+    to.const_offset = constant.room.offset;
+    to.const_bytes = constant.bytes;
+    to.const_block = constant.room.hold;
+  }
+  if (!job.room) {
+    std::memcpy(to.arg, job.inline_arg.data(), job.inline_arg.size());
+    job.inline_arg.clear();
+  }
+  segment_.port().publish(slot, kReadyQueue, &job.generation);
+  slots_[job.id] = slot;
+  jobs_[slot] = std::move(job);
+  segment_.port().wake_for(kReadyQueue);
+}
+
+// True: the task had not begun, and will not.
+bool Relay::take_back(std::uint64_t id) {
+  Room room;
+  if (const auto found = slots_.find(id); found != slots_.end()) {
+    Job& job = jobs_[found->second];
+    if (!segment_.port().cancel_ready(found->second, job.generation)) {
+      return false;
+    }
+    room = job.room;
+    job = Job();
+    slots_.erase(found);
+  } else {
+    auto waiting = waiting_.begin();
+    while (waiting != waiting_.end() && waiting->id != id) {
+      ++waiting;
+    }
+    if (waiting == waiting_.end()) {
+      return false;
+    }
+    room = waiting->room;
+    waiting_.erase(waiting);
+  }
+  if (room) {
+    segment_.retire(room);
+  }
+  publish_waiting();
+  return true;
+}
+
+void Relay::cancel(std::uint64_t id) {
+  if (take_back(id)) {
+    const LinkResult result{ResultStatus::kCancelled};
+    connection_->send(wire(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {}, 0);
+    return;
+  }
+  const auto found = slots_.find(id);
+  if (found != slots_.end() &&
+      segment_.port().request_cancel(found->second, jobs_[found->second].generation) != kNoSlot) {
+    process_.interrupt_task();
+  }
+}
+
+void Relay::retract(std::uint64_t id) {
+  if (take_back(id)) {
+    connection_->send_control(wire(LinkMessage::kRetracted), id);
+  }
+}
+
+// --- What the evaluator did --------------------------------------------------------------------------------
+
+void Relay::on_doorbell() {
+  segment_.doorbell().drain();
+  // First: what was done before the evaluator left is seen by the harvest below. Acquire: pairs with Evaluator::leave().
+  const bool left =
+      segment_.daemon().state.load(std::memory_order_acquire) == static_cast<std::uint32_t>(DaemonState::kLeaving);
+  do {
+    harvest();
+    segment_.port().arm_gate(runtime::GateWord::event());
+  } while (segment_.port().anything_done());
+  segment_.sweep_held();
+  publish_waiting();
+  if (left && !leaving_) {
+    leaving_ = true;
+    send_leaving();
+  }
+}
+
+void Relay::harvest() {
+  segment_.port().harvest([this](std::uint32_t slot, const runtime::SlotWord& word) {
+    const Job job = std::move(jobs_[slot]);
+    jobs_[slot] = Job();
+    slots_.erase(job.id);
+    send_result(job.id, slot, word);
+    if (job.room) {
+      segment_.retire(job.room);
+    }
+  });
+}
+
+// A task may have scribbled over the segment: what it says of its result is checked before it is believed.
+void Relay::send_result(std::uint64_t id, std::uint32_t slot, const runtime::SlotWord& word) {
+  const auto& from = segment_.port().slot(slot);
+  LinkResult result{static_cast<ResultStatus>(from.result_status)};
+  std::uint64_t bytes = from.result_bytes;
+  const std::uint64_t offset = from.result_offset;
+  bool in_area = bytes > kInlineResultBytes;
+  if (from.result_status > static_cast<std::uint32_t>(ResultStatus::kDamaged) ||
+      (in_area && !segment_.arena().plausible(offset, bytes, {word.owner(), word.epoch()}))) {
+    result.status = ResultStatus::kDamaged;
+    bytes = 0;
+    in_area = false;
+  }
+  const std::byte* data = in_area ? segment_.arena().at(offset) : reinterpret_cast<const std::byte*>(from.result);
+  if (connection_ != nullptr) {
+    // Inline: copied by send(), since the slot is free after this. Else the ticket is the block's offset.
+    connection_->send(wire(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {data, bytes},
+                      in_area ? offset : 0);
+  } else if (in_area) {
+    segment_.arena().host_release(offset);
+  }
+}
+
+void Relay::on_sent(std::uint64_t ticket) { segment_.arena().host_release(ticket); }
+
+void Relay::send_leaving() {
+  if (connection_ == nullptr) {
+    return;
+  }
+  std::vector<std::uint64_t> unbegun;
+  for (const Job& job : waiting_) {
+    unbegun.push_back(job.id);
+  }
+  for (const auto& entry : slots_) {
+    unbegun.push_back(entry.first);
+  }
+  for (const std::uint64_t id : unbegun) {
+    retract(id);
+  }
+  const LinkLeaving leaving{segment_.daemon().exit_code.load(std::memory_order_relaxed)};
+  connection_->send_control(wire(LinkMessage::kLeaving), 0, bytes_of(leaving));
+  connection_->close("the daemon has left");
+}
+
+// --- The end -----------------------------------------------------------------------------------------------
+
+void Relay::on_closed(const std::string& reason) {
+  connection_ = nullptr;
+  if (!leaving_) {
+    segment_.stop(false);
+    if (options_.interrupt_at_end) {
+      interrupt_all();
+    }
+  }
+  process_.on_end(reason, fault_);
+}
+
+// By the way of a cancel, which cannot hit anything but the task that runs.
+void Relay::interrupt_all() {
+  for (const auto& [id, slot] : slots_) {
+    if (segment_.port().request_cancel(slot, jobs_[slot].generation) != kNoSlot) {
+      process_.interrupt_task();
+    }
+  }
+}
+
+}  // namespace setsuna::embed

@@ -1,0 +1,109 @@
+// The relay of a remote daemon: what the host says over a connection becomes work in the daemon's private segment, and what
+// the evaluator completes there becomes messages. One object a connection, used by one thread: that of the connection's reactor.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "dispatch/link_wire.hpp"
+#include "net/connection.hpp"
+#include "rbridge/embed/private_segment.hpp"
+
+namespace setsuna::embed {
+
+// What the relay does to the process that it is in.
+class RelayProcess {
+ public:
+  // The host's welcome: R may attach its evaluator. `hooks`: serialisation hooks, encoded; valid during the call.
+  virtual void on_welcome(const dispatch::LinkWelcome& welcome, std::span<const std::byte> hooks) = 0;
+  // The task in hand was asked to cancel.
+  virtual void interrupt_task() = 0;
+  // SIGKILL to what the task has started and to the process.
+  virtual void end_now() = 0;
+  // The connection has ended; the last call. `fault`: this side found it wrong to go on (no use to dial again).
+  virtual void on_end(const std::string& reason, bool fault) = 0;
+
+ protected:
+  ~RelayProcess() = default;
+};
+
+struct RelayOptions {
+  bool interrupt_at_end = true;  // the task in hand is interrupted when the connection ends
+  // An encoded task that raises an error: instead of one whose bytes find no room here. At most kInlineArgBytes.
+  std::vector<std::uint8_t> no_room_task;
+};
+
+class Relay final : public net::ConnectionSink {
+ public:
+  Relay(PrivateSegment& segment, RelayProcess& process, RelayOptions options);
+  virtual ~Relay() = default;
+
+  // Before its first event.
+  void set_connection(net::Connection* connection) { connection_ = connection; }
+  // The segment's doorbell rings: results are done, or the evaluator leaves.
+  void on_doorbell();
+  // This side gives up the connection.
+  void end(const std::string& reason);
+
+  // net::ConnectionSink
+  void on_open() override;
+  std::byte* on_begin(const net::MessageHeader& header, std::span<const std::byte> head, std::string* reject) override;
+  void on_message(const net::MessageHeader& header, std::span<const std::byte> head,
+                  std::span<const std::byte> body) override;
+  void on_torn(const net::MessageHeader& header) override;
+  void on_sent(std::uint64_t ticket) override;
+  void on_closed(const std::string& reason) override;
+
+ private:
+  struct Constant {
+    Room room;  // none: there was no memory for it
+    std::uint64_t bytes = 0;
+  };
+  // A task that came: in a slot, or waiting for one.
+  struct Job {
+    std::uint64_t id = 0;
+    std::uint32_t generation = 0;  // in its slot
+    dispatch::LinkTask task;
+    std::uint64_t arg_bytes = 0;
+    Room room;                             // of its arguments, or:
+    std::vector<std::uint8_t> inline_arg;  // until it is in a slot
+  };
+
+  void fail(const std::string& what);
+  void take_welcome(std::span<const std::byte> head, std::span<const std::byte> hooks);
+  void take_constant(std::uint64_t key, std::span<const std::byte> body);
+  void take_task(std::uint64_t id, std::span<const std::byte> head, std::span<const std::byte> body);
+  void take_order(const net::MessageHeader& header, std::span<const std::byte> head);
+  void forget(std::uint64_t key);
+  void cancel(std::uint64_t id);
+  void retract(std::uint64_t id);
+
+  void receive_arguments(Job& job, std::span<const std::byte> body);
+  void replace_by_error(Job& job);
+  void publish_waiting();
+  void publish(Job job, std::uint32_t slot);
+  bool take_back(std::uint64_t id);
+  void harvest();
+  void send_result(std::uint64_t id, std::uint32_t slot, const runtime::SlotWord& word);
+  void send_leaving();
+  void interrupt_all();
+
+  PrivateSegment& segment_;
+  RelayProcess& process_;
+  const RelayOptions options_;
+  net::Connection* connection_ = nullptr;  // null once it has ended
+  bool welcomed_ = false;
+  bool leaving_ = false;  // the evaluator has left
+  bool fault_ = false;
+  Room incoming_;  // of the data message under way
+  std::unordered_map<std::uint64_t, Constant> constants_;
+  std::vector<Job> jobs_;                                   // by slot
+  std::unordered_map<std::uint64_t, std::uint32_t> slots_;  // by id: the slots in use
+  std::deque<Job> waiting_;
+};
+
+}  // namespace setsuna::embed

@@ -1,0 +1,647 @@
+// The relay between a connection in memory and an evaluator without R: one thread, no sockets.
+#include "rbridge/embed/relay.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+
+#include "fake_connection.hpp"
+#include "rbridge/embed/link_greeting.hpp"
+#include "runtime/daemon_port.hpp"
+
+namespace setsuna::embed::test {
+namespace {
+
+using dispatch::LinkLeaving;
+using dispatch::LinkMessage;
+using dispatch::LinkResult;
+using dispatch::LinkStop;
+using dispatch::LinkTask;
+using dispatch::LinkWelcome;
+using runtime::kInlineArgBytes;
+using runtime::ResultStatus;
+using runtime::TaskKind;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr std::uint64_t kMb = 1 << 20;
+
+std::uint16_t wire(LinkMessage message) { return static_cast<std::uint16_t>(message); }
+
+struct FakeProcess final : RelayProcess {
+  void on_welcome(const LinkWelcome& with, std::span<const std::byte> hook_bytes) override {
+    welcome = with;
+    hooks.assign(hook_bytes.begin(), hook_bytes.end());
+  }
+  void interrupt_task() override { ++interrupts; }
+  void end_now() override { killed = true; }
+  void on_end(const std::string& why, bool is_fault) override {
+    ++ends;
+    reason = why;
+    fault = is_fault;
+  }
+
+  std::optional<LinkWelcome> welcome;
+  std::vector<std::byte> hooks;
+  int interrupts = 0;
+  bool killed = false;
+  int ends = 0;
+  std::string reason;
+  bool fault = false;
+};
+
+// The evaluator's side of the queue, step by step.
+class FakeEvaluator {
+ public:
+  using Port = runtime::DaemonPort<std::atomic, runtime::SharedFutex>;
+
+  explicit FakeEvaluator(PrivateSegment& segment)
+      : segment_(segment),
+        port_(segment.segment().queue(nullptr), PrivateSegment::kDaemon, segment.epoch()),
+        arena_(segment.segment(), runtime::ExtentOwner{PrivateSegment::kDaemon, segment.epoch()}) {}
+
+  Port& port() { return port_; }
+  bool claim() {
+    bool refill = false;
+    const auto claim = port_.claim_ready(&refill);
+    if (claim) {
+      claim_ = *claim;
+      port_.set_current(claim_);
+    }
+    return claim.has_value();
+  }
+  Port::Slot& slot() { return port_.slot(claim_); }
+  bool cancelled() const { return port_.cancelled(claim_); }
+  std::span<const std::byte> argument() {
+    const std::byte* at = slot().arg_bytes <= kInlineArgBytes ? reinterpret_cast<const std::byte*>(slot().arg)
+                                                              : segment_.segment().base() + slot().arg_offset;
+    return {at, slot().arg_bytes};
+  }
+  void complete(std::span<const std::byte> result, ResultStatus status = ResultStatus::kValue) {
+    slot().result_status = static_cast<std::uint32_t>(status);
+    slot().result_bytes = result.size();
+    slot().result_offset = 0;
+    if (result.size() <= runtime::kInlineResultBytes) {
+      std::memcpy(slot().result, result.data(), result.size());
+    } else {
+      const runtime::Block block = arena_.alloc(result.size());
+      ASSERT_TRUE(block);
+      std::memcpy(arena_.at(block.offset), result.data(), result.size());
+      slot().result_offset = block.offset;
+    }
+    finish();
+  }
+  void finish() {
+    port_.clear_current();
+    bool signal = false;
+    ASSERT_TRUE(port_.complete(claim_, &signal));
+    if (signal) {
+      segment_.doorbell().signal();
+    }
+  }
+  void leave(std::uint32_t reason) {
+    port_.record().exit_code.store(reason, std::memory_order_relaxed);
+    port_.record().state.store(static_cast<std::uint32_t>(runtime::DaemonState::kLeaving), std::memory_order_release);
+    port_.leave();
+    segment_.doorbell().signal();
+  }
+  std::uint64_t bytes_in_use() const { return arena_.use().bytes_in_use; }
+  void drain() { arena_.drain(); }
+
+ private:
+  PrivateSegment& segment_;
+  Port port_;
+  runtime::SegmentArena arena_;
+  runtime::Claim claim_;
+};
+
+std::vector<std::byte> pattern(std::size_t bytes, int seed) {
+  std::vector<std::byte> out(bytes);
+  for (std::size_t i = 0; i < bytes; ++i) {
+    out[i] = static_cast<std::byte>(i * 7 + static_cast<std::size_t>(seed) + (i >> 12));
+  }
+  return out;
+}
+
+bool same(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
+
+class RelayTest : public ::testing::Test {
+ protected:
+  explicit RelayTest(bool interrupt_at_end = true) {
+    std::string error;
+    segment_ = PrivateSegment::create(16 * kMb, &error);
+    if (!segment_) {
+      throw std::runtime_error(error);
+    }
+    evaluator_ = std::make_unique<FakeEvaluator>(*segment_);
+    relay_ = std::make_unique<Relay>(*segment_, process_, RelayOptions{interrupt_at_end, {0xEE, 0xEF}});
+    const dispatch::LinkGreeting greeting = own_greeting();
+    connection_ = std::make_unique<FakeConnection>(*relay_, bytes_of(greeting));
+    relay_->set_connection(connection_.get());
+    relay_->on_open();
+  }
+
+  void welcome() {
+    LinkWelcome message;
+    message.index = 3;
+    host(LinkMessage::kWelcome, 0, bytes_of(message));
+  }
+  void host(LinkMessage type, std::uint64_t id, std::span<const std::byte> head = {},
+            std::span<const std::byte> body = {}) {
+    connection_->peer_says(wire(type), id, head, body);
+  }
+  void task(std::uint64_t id, std::span<const std::byte> argument, std::uint64_t key = 0,
+            TaskKind kind = TaskKind::kEval) {
+    LinkTask message;
+    message.kind = kind;
+    message.const_key = key;
+    host(LinkMessage::kTask, id, bytes_of(message), argument);
+  }
+  // What the reactor does once the doorbell's descriptor is readable. False: it is not.
+  bool ring() {
+    if (segment_->doorbell().drain() == 0) {
+      return false;
+    }
+    relay_->on_doorbell();
+    return true;
+  }
+  std::vector<std::uint16_t> sent_types() const {
+    std::vector<std::uint16_t> types;
+    for (const SentMessage& message : connection_->sent) {
+      types.push_back(message.type);
+    }
+    return types;
+  }
+  ResultStatus status_of(std::size_t i) const {
+    LinkResult result;
+    std::memcpy(&result, connection_->sent.at(i).head.data(), sizeof(result));
+    return result.status;
+  }
+  std::uint64_t host_bytes() { return segment_->arena().use().bytes_in_use; }
+
+  FakeProcess process_;
+  std::unique_ptr<PrivateSegment> segment_;
+  std::unique_ptr<FakeEvaluator> evaluator_;
+  std::unique_ptr<Relay> relay_;
+  std::unique_ptr<FakeConnection> connection_;
+};
+
+struct FinishingRelayTest : RelayTest {
+  FinishingRelayTest() : RelayTest(false) {}
+};
+
+// --- Beginning ---------------------------------------------------------------------------------------------
+
+TEST_F(RelayTest, TheWelcomeIsHandedOnWithItsHooks) {
+  LinkWelcome message;
+  message.index = 7;
+  message.stream[5] = -5;
+  const auto hooks = pattern(1000, 1);
+  host(LinkMessage::kWelcome, 0, bytes_of(message), hooks);
+  ASSERT_TRUE(process_.welcome);
+  EXPECT_EQ(process_.welcome->index, 7);
+  EXPECT_EQ(process_.welcome->stream[5], -5);
+  EXPECT_EQ(process_.hooks, hooks);
+}
+
+TEST_F(RelayTest, WorkBeforeTheWelcomeIsRefused) {
+  task(1, pattern(4, 0));
+  EXPECT_THAT(connection_->close_reason, HasSubstr("before its welcome"));
+  connection_->end("closed");
+  EXPECT_TRUE(process_.fault);
+}
+
+TEST_F(RelayTest, AHostOfAnotherMakeIsNamed) {
+  dispatch::LinkGreeting greeting = own_greeting();
+  greeting.build_id[1] ^= 0x100;
+  std::strcpy(greeting.r_version, "9.9.9");
+  FakeConnection other(*relay_, bytes_of(greeting));
+  relay_->set_connection(&other);
+  relay_->on_open();
+  EXPECT_THAT(other.close_reason, HasSubstr("with R 9.9.9, this side setsuna"));
+  other.end("closed");
+  EXPECT_TRUE(process_.fault);
+}
+
+// --- Tasks and results -------------------------------------------------------------------------------------
+
+TEST_F(RelayTest, ASmallTaskAndItsResultLieInTheSlot) {
+  welcome();
+  const auto argument = pattern(kInlineArgBytes, 1);
+  task(42, argument);
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_TRUE(same(evaluator_->argument(), argument));
+  EXPECT_EQ(host_bytes(), 0U);
+  evaluator_->complete(pattern(100, 2), ResultStatus::kError);
+  ASSERT_TRUE(ring());
+  ASSERT_EQ(connection_->sent.size(), 1U);
+  const SentMessage& message = connection_->sent[0];
+  EXPECT_EQ(message.type, wire(LinkMessage::kResult));
+  EXPECT_EQ(message.lane, net::Lane::kData);
+  EXPECT_EQ(message.id, 42U);
+  EXPECT_EQ(message.ticket, 0U);
+  EXPECT_TRUE(same(message.body, pattern(100, 2)));
+  EXPECT_EQ(status_of(0), ResultStatus::kError);
+}
+
+TEST_F(RelayTest, AllThatConcernsEvaluationReachesTheSlot) {
+  welcome();
+  LinkTask message;
+  message.kind = TaskKind::kMapElement;
+  message.flags = runtime::kTaskHasStream | runtime::kTaskSpread;
+  for (int i = 0; i < 6; ++i) {
+    message.rng[i] = -i;
+  }
+  host(LinkMessage::kTask, 5, bytes_of(message), pattern(3, 0));
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_EQ(evaluator_->slot().kind, TaskKind::kMapElement);
+  EXPECT_EQ(evaluator_->slot().flags, message.flags);
+  EXPECT_THAT(evaluator_->slot().rng, ElementsAre(0, -1, -2, -3, -4, -5));
+  EXPECT_EQ(evaluator_->slot().const_bytes, 0U);
+}
+
+TEST_F(RelayTest, KindsRunInTheOrderInWhichTheyCame) {
+  welcome();
+  const TaskKind kinds[] = {TaskKind::kReplay, TaskKind::kEval, TaskKind::kEverywhere, TaskKind::kEval};
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    task(i, pattern(1, static_cast<int>(i)), 0, kinds[i]);
+  }
+  for (const TaskKind kind : kinds) {
+    ASSERT_TRUE(evaluator_->claim());
+    EXPECT_EQ(evaluator_->slot().kind, kind);
+    evaluator_->complete({});
+  }
+}
+
+TEST_F(RelayTest, ALargeArgumentIsReceivedIntoTheArenaAndCanBeViewed) {
+  welcome();
+  const auto argument = pattern(3 * kMb + 5, 1);
+  task(1, argument);
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_TRUE(same(evaluator_->argument(), argument));
+  EXPECT_NE(evaluator_->slot().arg_block, runtime::kNoBlockId);
+  EXPECT_EQ(evaluator_->slot().arg_offset % runtime::kPageBytes, 0U) << "views are dropped by whole pages";
+  EXPECT_GT(host_bytes(), 0U);
+  evaluator_->complete({});
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(host_bytes(), 0U);
+}
+
+TEST_F(RelayTest, AMiddlingArgumentIsNotViewed) {
+  welcome();
+  const auto argument = pattern(kInlineArgBytes + 1, 1);
+  task(1, argument);
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_TRUE(same(evaluator_->argument(), argument));
+  EXPECT_EQ(evaluator_->slot().arg_block, runtime::kNoBlockId);
+}
+
+TEST_F(RelayTest, ABlockWithAViewIsKeptUntilTheViewIsGone) {
+  welcome();
+  task(1, pattern(2 * kMb, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  const std::uint16_t hold = evaluator_->slot().arg_block;
+  evaluator_->port().hold(hold);
+  evaluator_->complete({});
+  ASSERT_TRUE(ring());
+  EXPECT_GT(host_bytes(), 0U);
+  evaluator_->port().unhold(hold);
+  task(2, pattern(1, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete({});
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(host_bytes(), 0U);
+}
+
+TEST_F(RelayTest, ALargeResultIsSentFromWhereItLiesAndReleasedWhenItIsSent) {
+  welcome();
+  task(1, {});
+  ASSERT_TRUE(evaluator_->claim());
+  const auto result = pattern(2 * kMb + 1, 3);
+  evaluator_->complete(result);
+  ASSERT_TRUE(ring());
+  ASSERT_EQ(connection_->sent.size(), 1U);
+  const SentMessage message = connection_->sent[0];
+  ASSERT_NE(message.ticket, 0U);
+  EXPECT_EQ(message.body.data(), segment_->segment().base() + message.ticket);
+  EXPECT_TRUE(same(message.body, result));
+  EXPECT_GT(evaluator_->bytes_in_use(), 0U);
+  connection_->sent_out(message.ticket);
+  evaluator_->drain();
+  EXPECT_EQ(evaluator_->bytes_in_use(), 0U);
+}
+
+TEST_F(RelayTest, ADamagedResultIsNotBelieved) {
+  welcome();
+  task(1, {});
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->slot().result_status = 0;
+  evaluator_->slot().result_bytes = 1000;
+  evaluator_->slot().result_offset = 12345;
+  evaluator_->finish();
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(status_of(0), ResultStatus::kDamaged);
+  EXPECT_THAT(connection_->sent[0].body, IsEmpty());
+}
+
+TEST_F(RelayTest, MoreTasksThanSlotsWaitInOrder) {
+  welcome();
+  const std::uint32_t count = 3 * PrivateSegment::kSlots;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    task(i, bytes_of(i));
+  }
+  for (std::uint32_t i = 0; i < count; ++i) {
+    ASSERT_TRUE(evaluator_->claim()) << i;
+    EXPECT_TRUE(same(evaluator_->argument(), bytes_of(i))) << i;
+    evaluator_->complete({});
+    ASSERT_TRUE(ring()) << i;
+  }
+  EXPECT_EQ(connection_->sent.size(), count);
+}
+
+TEST_F(RelayTest, EveryCompletionRings) {
+  welcome();
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    task(i, {});
+    ASSERT_TRUE(evaluator_->claim());
+    evaluator_->complete({});
+    EXPECT_TRUE(ring());
+    EXPECT_FALSE(ring());
+  }
+}
+
+TEST_F(RelayTest, ATaskOfAnUnknownKindIsRefused) {
+  welcome();
+  task(1, {}, 0, static_cast<TaskKind>(9));
+  EXPECT_THAT(connection_->close_reason, HasSubstr("damaged task"));
+}
+
+TEST_F(RelayTest, ATaskThatHasNoRoomBecomesAnError) {
+  welcome();
+  task(1, pattern(15 * kMb, 1));
+  task(2, pattern(15 * kMb, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_EQ(evaluator_->slot().arg_bytes, 15 * kMb);
+  evaluator_->complete({});
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_EQ(evaluator_->slot().kind, TaskKind::kEval);
+  EXPECT_THAT(evaluator_->argument(), ElementsAre(std::byte{0xEE}, std::byte{0xEF}));
+}
+
+// --- Constants ---------------------------------------------------------------------------------------------
+
+TEST_F(RelayTest, AConstantServesManyTasksUntilItIsForgotten) {
+  welcome();
+  const auto constant = pattern(2 * kMb, 9);
+  host(LinkMessage::kConstant, 77, {}, constant);
+  for (std::uint64_t i = 0; i < 2; ++i) {
+    task(i, pattern(1, 0), 77, TaskKind::kMapElement);
+    ASSERT_TRUE(evaluator_->claim());
+    const auto& slot = evaluator_->slot();
+    EXPECT_EQ(slot.const_key, 77U);
+    EXPECT_NE(slot.const_block, runtime::kNoBlockId);
+    EXPECT_TRUE(same({segment_->segment().base() + slot.const_offset, slot.const_bytes}, constant));
+    evaluator_->complete({});
+    ASSERT_TRUE(ring());
+  }
+  EXPECT_GT(host_bytes(), 0U);
+  host(LinkMessage::kForget, 77);
+  EXPECT_EQ(host_bytes(), 0U);
+}
+
+TEST_F(RelayTest, AForgottenConstantThatIsViewedStays) {
+  welcome();
+  host(LinkMessage::kConstant, 77, {}, pattern(2 * kMb, 9));
+  task(1, pattern(1, 0), 77, TaskKind::kMapElement);
+  ASSERT_TRUE(evaluator_->claim());
+  const std::uint16_t hold = evaluator_->slot().const_block;
+  evaluator_->port().hold(hold);
+  evaluator_->complete({});
+  ASSERT_TRUE(ring());
+  host(LinkMessage::kForget, 77);
+  EXPECT_GT(host_bytes(), 0U);
+  evaluator_->port().unhold(hold);
+  segment_->sweep_held();
+  EXPECT_EQ(host_bytes(), 0U);
+}
+
+TEST_F(RelayTest, ATaskWhoseConstantNeverCameIsRefused) {
+  welcome();
+  task(1, pattern(1, 0), 78, TaskKind::kMapElement);
+  EXPECT_THAT(connection_->close_reason, HasSubstr("constant"));
+}
+
+TEST_F(RelayTest, AConstantThatHasNoRoomMakesItsTasksErrors) {
+  welcome();
+  host(LinkMessage::kConstant, 77, {}, pattern(20 * kMb, 9));
+  task(1, pattern(2 * kMb, 0), 77, TaskKind::kMapElement);
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_EQ(evaluator_->slot().const_bytes, 0U);
+  EXPECT_THAT(evaluator_->argument(), ElementsAre(std::byte{0xEE}, std::byte{0xEF}));
+  EXPECT_EQ(host_bytes(), 0U);
+}
+
+// --- Cancel, retract, kill, stop ---------------------------------------------------------------------------
+
+TEST_F(RelayTest, ACancelledTaskThatWaitsIsAnsweredAtOnce) {
+  welcome();
+  task(1, pattern(2 * kMb, 0));
+  host(LinkMessage::kCancel, 1);
+  EXPECT_FALSE(evaluator_->claim());
+  ASSERT_EQ(connection_->sent.size(), 1U);
+  EXPECT_EQ(connection_->sent[0].id, 1U);
+  EXPECT_EQ(status_of(0), ResultStatus::kCancelled);
+  EXPECT_EQ(process_.interrupts, 0);
+  EXPECT_EQ(host_bytes(), 0U);
+}
+
+TEST_F(RelayTest, ACancelledTaskThatRunsIsInterruptedAndAnswersInItsTime) {
+  welcome();
+  task(1, {});
+  task(2, {});
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_FALSE(evaluator_->cancelled());
+  host(LinkMessage::kCancel, 1);
+  EXPECT_EQ(process_.interrupts, 1);
+  EXPECT_TRUE(evaluator_->cancelled());
+  EXPECT_THAT(connection_->sent, IsEmpty());
+  evaluator_->complete({}, ResultStatus::kCancelled);
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(status_of(0), ResultStatus::kCancelled);
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_FALSE(evaluator_->cancelled()) << "it was meant for another task";
+}
+
+TEST_F(RelayTest, ACancelThatComesTooLateDoesNothing) {
+  welcome();
+  task(1, {});
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete({});
+  host(LinkMessage::kCancel, 1);
+  ASSERT_TRUE(ring());
+  host(LinkMessage::kCancel, 1);
+  EXPECT_EQ(process_.interrupts, 0);
+  EXPECT_EQ(connection_->sent.size(), 1U);
+}
+
+TEST_F(RelayTest, ATaskBehindTheSlotsCanBeCancelledAndRetracted) {
+  welcome();
+  const std::uint32_t slots = PrivateSegment::kSlots;
+  for (std::uint64_t i = 0; i < slots + 2; ++i) {
+    task(i, {});
+  }
+  host(LinkMessage::kCancel, slots);
+  host(LinkMessage::kRetract, slots + 1);
+  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kResult), wire(LinkMessage::kRetracted)));
+  std::uint32_t ran = 0;
+  while (evaluator_->claim()) {
+    evaluator_->complete({});
+    ASSERT_TRUE(ring());
+    ++ran;
+  }
+  EXPECT_EQ(ran, slots);
+}
+
+TEST_F(RelayTest, ARetractedTaskIsGivenBackOnceOnly) {
+  welcome();
+  task(1, pattern(2 * kMb, 0));
+  host(LinkMessage::kRetract, 1);
+  host(LinkMessage::kRetract, 1);
+  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kRetracted)));
+  EXPECT_EQ(connection_->sent[0].id, 1U);
+  EXPECT_FALSE(evaluator_->claim());
+  EXPECT_EQ(host_bytes(), 0U);
+}
+
+TEST_F(RelayTest, ATaskThatHasBegunIsNotRetracted) {
+  welcome();
+  task(1, {});
+  ASSERT_TRUE(evaluator_->claim());
+  host(LinkMessage::kRetract, 1);
+  EXPECT_THAT(connection_->sent, IsEmpty());
+  evaluator_->complete({});
+  ASSERT_TRUE(ring());
+  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kResult)));
+}
+
+TEST_F(RelayTest, KillEndsTheProcessAlsoBeforeTheWelcome) {
+  host(LinkMessage::kKill, 0);
+  EXPECT_TRUE(process_.killed);
+}
+
+TEST_F(RelayTest, StopLetsTheEvaluatorLeaveAndSaysWhetherForGood) {
+  welcome();
+  LinkStop stop;
+  host(LinkMessage::kStop, 0, bytes_of(stop));
+  EXPECT_TRUE(evaluator_->port().must_leave());
+  auto& flags = segment_->segment().queue(nullptr).control->flags;
+  EXPECT_EQ(flags.load() & runtime::kControlFinal, 0U);
+  stop.final = 1;
+  host(LinkMessage::kStop, 0, bytes_of(stop));
+  EXPECT_NE(flags.load() & runtime::kControlFinal, 0U);
+}
+
+// --- Leaving -----------------------------------------------------------------------------------------------
+
+TEST_F(RelayTest, ALeavingEvaluatorSendsItsResultsAndGivesBackTheRest) {
+  welcome();
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    task(i, {});
+  }
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete(pattern(2 * kMb, 0));
+  evaluator_->leave(3);
+  ASSERT_TRUE(ring());
+  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kResult), wire(LinkMessage::kRetracted),
+                                        wire(LinkMessage::kRetracted), wire(LinkMessage::kLeaving)));
+  LinkLeaving leaving;
+  std::memcpy(&leaving, connection_->sent[3].head.data(), sizeof(leaving));
+  EXPECT_EQ(leaving.reason, 3U);
+  EXPECT_FALSE(connection_->close_reason.empty());
+  EXPECT_FALSE(evaluator_->claim());
+  connection_->end("closed");
+  EXPECT_EQ(process_.ends, 1);
+  EXPECT_FALSE(process_.fault);
+  EXPECT_EQ(process_.interrupts, 0);
+}
+
+TEST_F(RelayTest, ATaskThatMeetsALeavingEvaluatorIsNotRun) {
+  welcome();
+  evaluator_->leave(1);
+  ASSERT_TRUE(ring());
+  task(9, {});
+  EXPECT_FALSE(evaluator_->claim());
+}
+
+// --- The connection ends -----------------------------------------------------------------------------------
+
+TEST_F(RelayTest, AnEndBeforeTheWelcome) {
+  connection_->end("the host refused");
+  EXPECT_EQ(process_.reason, "the host refused");
+  EXPECT_FALSE(process_.fault);
+  EXPECT_FALSE(process_.welcome);
+}
+
+TEST_F(RelayTest, AnEndWhileIdleLetsTheEvaluatorLeave) {
+  welcome();
+  connection_->end("reset");
+  EXPECT_TRUE(evaluator_->port().must_leave());
+  EXPECT_EQ(process_.interrupts, 0);
+  evaluator_->leave(0);
+  ASSERT_TRUE(ring());
+  EXPECT_THAT(connection_->sent, IsEmpty());
+  EXPECT_EQ(process_.ends, 1);
+}
+
+TEST_F(RelayTest, AnEndInterruptsTheTaskInHand) {
+  welcome();
+  task(1, {});
+  task(2, {});
+  ASSERT_TRUE(evaluator_->claim());
+  connection_->end("reset");
+  EXPECT_EQ(process_.interrupts, 1);
+  EXPECT_TRUE(evaluator_->cancelled());
+  EXPECT_TRUE(evaluator_->port().must_leave());
+  evaluator_->complete(pattern(2 * kMb, 0), ResultStatus::kCancelled);
+  ASSERT_TRUE(ring());
+  evaluator_->drain();
+  EXPECT_EQ(evaluator_->bytes_in_use(), 0U) << "nobody wants the result any more";
+}
+
+TEST_F(FinishingRelayTest, AnEndLetsTheTaskInHandFinish) {
+  welcome();
+  task(1, {});
+  ASSERT_TRUE(evaluator_->claim());
+  connection_->end("reset");
+  EXPECT_EQ(process_.interrupts, 0);
+  EXPECT_FALSE(evaluator_->cancelled());
+  EXPECT_TRUE(evaluator_->port().must_leave());
+}
+
+TEST_F(RelayTest, AnEndInTheMiddleOfAnArgumentGivesItsRoomBack) {
+  welcome();
+  LinkTask message;
+  connection_->peer_breaks_off(wire(LinkMessage::kTask), 1, bytes_of(message), 4 * kMb);
+  EXPECT_EQ(host_bytes(), 0U);
+  EXPECT_FALSE(evaluator_->claim());
+  EXPECT_EQ(process_.reason, "connection reset by peer");
+}
+
+TEST_F(RelayTest, AnEndBeforeAResultIsSentGivesItsBlockBack) {
+  welcome();
+  task(1, {});
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete(pattern(2 * kMb, 0));
+  ASSERT_TRUE(ring());
+  connection_->end("reset");
+  evaluator_->drain();
+  EXPECT_EQ(evaluator_->bytes_in_use(), 0U);
+}
+
+}  // namespace
+}  // namespace setsuna::embed::test
