@@ -1,5 +1,5 @@
-// The relay of a remote daemon: what the host says over a connection becomes work in the daemon's private segment, and what
-// the evaluator completes there becomes messages. One object a connection, used by one thread: that of the connection's reactor.
+// The relay of a remote daemon: what the host says over a connection becomes work in the private segment, and what the
+// evaluator completes there becomes messages. One a connection, on the thread of the connection's reactor.
 #pragma once
 
 #include <cstdint>
