@@ -86,9 +86,8 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (!missing(n)) n <- .count(n, "n")
   if (!missing(n) && n == 0L && is.null(url)) return(.reset(name))
   .refuse_network(list(remote = remote, tls = tls, pass = pass, config = config, trace = trace))
-  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload,
-                              url = if (is.null(url)) .new_url() else .local_listener(url, missing(n)))
-  options$given_url <- !is.null(url)
+  urls <- .listen_urls(if (!missing(n)) n, url)
+  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload, urls)
   if (sync) return(.set_sync(name, options))
   if (is.null(url)) .set_local(name, n, options) else .set_listener(name, options)
 }
@@ -103,14 +102,6 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   given <- Filter(Negate(is.null), given)
   if (length(given))
     .abort("'", names(given)[1L], "' is for daemons on other machines, which this version does not have yet")
-}
-
-.local_listener <- function(url, shared) {
-  if (!is.character(url) || anyNA(url) || !length(url)) .abort("'url' must be text, not ", .describe(url))
-  if (length(url) > 1L || !shared || !grepl("^(abstract|ipc)://.", url))
-    .abort("'url' must be one local URL (abstract:// or ipc://) without 'n': others are for daemons on other machines, ",
-           "which this version does not have yet")
-  url
 }
 
 .set_local <- function(name, n, options) {
@@ -137,16 +128,19 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
 
 .set_listener <- function(name, options) {
   .open_profile(name, options, 0L)
-  .daemons_value(if (options$dispatcher) 1L else options$url, name)
+  urls <- .profiles[[name]]$urls
+  .daemons_value(if (options$dispatcher) length(urls) else urls, name)
 }
 
 .open_profile <- function(name, options, n) {
   .Call(C_profile_set_sync, name, FALSE)
   .profiles[[name]] <- NULL
   id <- .Call(C_profile_open, options, n)
-  .profiles[[name]] <- list(id = id, n = n, dispatcher = options$dispatcher, url = options$url, urls = character(),
-                            shared = isTRUE(options$given_url), stream = options$stream, seeded = options$seeded,
-                            serial = options$serial)
+  urls <- .Call(C_profile_urls, id)
+  .profiles[[name]] <- list(id = id, n = if (options$given_url) length(urls) else n, dispatcher = options$dispatcher,
+                            url = if (length(urls)) urls[1L] else "", urls = urls,
+                            listens = if (!options$given_url) "nowhere" else if (options$shared) "shared" else "seats",
+                            stream = options$stream, seeded = options$seeded, serial = options$serial)
   id
 }
 
@@ -245,8 +239,8 @@ with.miraiDaemons <- function(data, expr, ...) {
   if (isTRUE(autoexit)) 0L else -1L
 }
 
-.profile_options <- function(name, dispatcher, daemon, seed, memory, serial, spin, respawn, preload, ephemeral = FALSE,
-                             url = .new_url()) {
+.profile_options <- function(name, dispatcher, daemon, seed, memory, serial, spin, respawn, preload,
+                             listen = list(urls = character(), shared = TRUE, given = FALSE), ephemeral = FALSE) {
   daemon <- .daemon_options(daemon)
   if (!is.null(seed)) seed <- .seed(seed)
   if (!is.null(memory) && !(.is_number(memory) && memory > 0))
@@ -263,7 +257,9 @@ with.miraiDaemons <- function(data, expr, ...) {
     dispatcher = .flag(dispatcher, "dispatcher"),
     respawn = .flag(respawn, "respawn"),
     ephemeral = ephemeral,
-    url = if (ephemeral) "" else url,
+    urls = listen$urls,
+    shared = listen$shared,
+    given_url = listen$given,
     seeded = !is.null(seed),
     stream = base,
     memory = memory,
@@ -299,7 +295,8 @@ with.miraiDaemons <- function(data, expr, ...) {
 # Called by mirai() where no daemons are set: the pool of fresh processes, with the session's present configuration.
 .open_ephemeral <- function() {
   .refuse_in_startup("mirai()")
-  options <- .profile_options("default", TRUE, list(maxtasks = 1L), NULL, NULL, NULL, 0, TRUE, NULL, TRUE)
+  options <- .profile_options("default", TRUE, list(maxtasks = 1L), NULL, NULL, NULL, 0, TRUE, NULL,
+                              ephemeral = TRUE)
   id <- .Call(C_ephemeral_id)
   # The stream differs each time; what decides is the rest.
   identity <- list(.config_identity(options$config), options$zygote_key)

@@ -1,11 +1,14 @@
-# One URL a daemon, made up by the host when they are first shown.
-.daemon_urls <- function(name, n) {
+# What stands in the first column for each row of C_profile_status: the URL of its seat, or the one that all share. Local
+# daemons, which dial nobody, have names that are made up when they are first shown.
+.daemon_urls <- function(name, raw) {
   record <- .profiles[[name]]
-  urls <- record$urls
-  while (length(urls) < n) urls <- c(urls, .new_url())
-  record$urls <- urls
+  urls <- raw[[6L]]
+  if (record$listens == "shared") return(rep(record$url, length(urls)))
+  nowhere <- which(!nzchar(urls))
+  while (length(record$made_urls) < length(nowhere)) record$made_urls <- c(record$made_urls, .new_url())
   .profiles[[name]] <- record
-  urls[seq_len(n)]
+  urls[nowhere] <- record$made_urls[seq_along(nowhere)]
+  urls
 }
 
 #' Daemons and tasks at this moment
@@ -45,18 +48,17 @@ status <- function(.compute = NULL) {
   matrix <- raw[[2L]]
   n <- nrow(matrix)
   daemons <- cbind(seq_len(n), matrix)
-  dimnames(daemons) <- list(if (record$shared) rep(record$url, n) else .daemon_urls(name, n),
-                            c("i", "online", "instance", "assigned", "complete", "pid"))
-  if (record$shared) daemons <- daemons[daemons[, "online"] == 1L, , drop = FALSE]
+  dimnames(daemons) <- list(.daemon_urls(name, raw), c("i", "online", "instance", "assigned", "complete", "pid"))
+  if (record$listens == "shared") daemons <- daemons[daemons[, "online"] == 1L, , drop = FALSE]
   memory <- raw[[3L]]
   structure(list(
     connections = if (record$dispatcher) 1L else counts[1L],
-    daemons = if (record$dispatcher) daemons[, 1:5, drop = FALSE] else record$url,
+    daemons = if (record$dispatcher) daemons[, 1:5, drop = FALSE] else record$urls,
     mirai = c(awaiting = counts[3L], executing = counts[4L], completed = counts[5L]),
     memory = c(used = memory[1L], budget = memory[2L], resident = memory[3L], segment = memory[4L]),
     segment = raw[[5L]],
     backend = raw[[4L]],
-    url = record$url,
+    url = record$urls,
     pids = as.vector(daemons[, "pid"])
   ), class = "miraiStatus")
 }
@@ -122,8 +124,8 @@ nextget <- function(x, .compute = NULL) {
   if (is.null(record)) return(NULL)
   if (!x %in% c("urls", "pids")) return(record[[x]])
   if (!is.null(record$sync)) return(NULL)
-  pids <- .Call(C_profile_status, record$id)[[2L]][, 5L]
-  if (x == "pids") pids else .daemon_urls(name, length(pids))
+  raw <- .Call(C_profile_status, record$id)
+  if (x == "pids") raw[[2L]][, 5L] else .daemon_urls(name, raw)
 }
 
 #' @rdname nextstream
@@ -134,12 +136,21 @@ saisei <- function(i, force = FALSE, .compute = NULL) {
   name <- .profile_name(.compute)
   record <- .profile(name)
   if (is.null(record) || !is.null(record$sync)) return(invisible())
-  online <- .Call(C_profile_status, record$id)[[2L]][, 1L]
+  raw <- .Call(C_profile_status, record$id)
+  online <- raw[[2L]][, 1L]
   if (i > length(online)) .abort("'i' is ", i, ": the profile has ", length(online), " daemons")
   if (online[i] && !force) return(invisible())
+  if (record$listens == "seats" && nzchar(raw[[6L]][i])) return(invisible(.move_seat(name, record, i)))
   if (online[i]) .Call(C_daemon_kill, record$id, i)
-  urls <- .daemon_urls(name, length(online))
-  urls[i] <- .new_url()
-  .profiles[[name]]$urls <- urls
-  invisible(urls[i])
+  .daemon_urls(name, raw)
+  place <- sum(!nzchar(raw[[6L]][seq_len(i)]))
+  .profiles[[name]]$made_urls[place] <- url <- .new_url()
+  invisible(url)
+}
+
+.move_seat <- function(name, record, i) {
+  url <- .Call(C_profile_move_seat, record$id, i, .url_elsewhere(record$urls[i]))
+  .profiles[[name]]$urls[i] <- url
+  if (i == 1L) .profiles[[name]]$url <- url
+  url
 }

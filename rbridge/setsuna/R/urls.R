@@ -46,3 +46,40 @@ host_url <- function(tls = FALSE, port = 0, ws = FALSE, interface = NULL) {
 
 # 12 random bytes, as listeners of the same machine have them.
 .new_url <- function() paste0("abstract://", paste(.system_random("raw", 12L), collapse = ""))
+
+# Where daemons(n, url) listens: `urls`; `shared`: one for any number of daemons, else each is for one; `given` by the user.
+.listen_urls <- function(n, url) {
+  if (is.null(url)) return(list(urls = .new_url(), shared = TRUE, given = FALSE))
+  if (!is.character(url) || anyNA(url) || !length(url) || !all(nzchar(url)))
+    .abort("'url' must be text such as \"tcp://host:5555\", not ", .describe(url))
+  if (is.null(n) && length(url) == 1L) return(list(urls = url, shared = TRUE, given = TRUE))
+  list(urls = .expand_urls(n, url), shared = FALSE, given = TRUE)
+}
+
+# A URL for each of `n` daemons: those given, or `n` made from one, by the port (tcp), by the path (ws) or by the name.
+.expand_urls <- function(n, url) {
+  if (length(url) > 1L || identical(n, 1L)) {
+    if (!is.null(n) && n != length(url))
+      .abort("'n' is ", n, " and 'url' has ", length(url), " URLs: leave 'n' out, or give one URL for all")
+    if (anyDuplicated(url[!grepl(":0(/|$)", url)])) .abort("'url' has \"", url[anyDuplicated(url)], "\" twice")
+    return(url)
+  }
+  if (n > 65535L) .abort("'n' is ", n, ": at most 65535 URLs")
+  i <- seq_len(n)
+  if (grepl("^wss?://", url)) return(paste0(sub("/+$", "", url), "/", i))
+  if (!grepl("^(tls[+])?tcp://", url)) return(paste0(url, "-", i))
+  port <- if (grepl(":[0-9]+$", url)) as.numeric(sub(".*:", "", url))
+  if (is.null(port)) .abort("'url' is \"", url, "\": it must end with a port, such as tcp://host:5555")
+  if (port == 0) return(rep(url, n))
+  if (port + n - 1 > 65535) .abort("'url' is \"", url, "\": there are not ", n, " ports from there on")
+  paste0(sub("[0-9]+$", "", url), format(port + i - 1, scientific = FALSE, trim = TRUE))
+}
+
+# Another URL of the same kind, for a seat that its daemon will not come back to.
+.url_elsewhere <- function(url) {
+  fresh <- substring(.new_url(), nchar("abstract://") + 1L)
+  if (grepl("^(tls[+])?tcp://", url)) return(sub("[0-9]+$", "0", url))
+  if (grepl("^wss?://", url)) return(paste0(sub("^(wss?://[^/]*).*", "\\1", url), "/", fresh))
+  if (startsWith(url, "ipc://")) return(paste0(url, "-", fresh))
+  .new_url()
+}

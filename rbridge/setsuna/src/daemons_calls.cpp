@@ -9,8 +9,7 @@
 #include "glue.hpp"
 #include "guard.hpp"
 #include "handle.hpp"
-#include "net/unix_socket.hpp"
-#include "net/url.hpp"
+#include "listen.hpp"
 #include "profile_codec.hpp"
 #include "profiles_state.hpp"
 #include "rbridge/codec/codec.hpp"
@@ -75,7 +74,11 @@ ProfileConfig config_from(SEXP options) {
     std::memcpy(config.pool.stream.data(), INTEGER(stream), sizeof(config.pool.stream));
   }
   config.base_stream = config.pool.stream;
-  config.url = text(options, "url");
+  SEXP urls = option(options, "urls");
+  for (R_xlen_t i = 0; i < Rf_xlength(urls); ++i) {
+    config.urls.emplace_back(CHAR(STRING_ELT(urls, i)));
+  }
+  config.shared_url = flag(options, "shared", true);
   const double memory_mb = number(options, "memory", -1);
   config.pool.budget_bytes =
       memory_mb >= 0 ? static_cast<std::uint64_t>(memory_mb * 1e6) : runtime::memory_ceiling().bytes / 2;
@@ -92,21 +95,6 @@ embed::ZygoteSpawn spawn_from(SEXP options) {
     spawn.preload.emplace_back(CHAR(STRING_ELT(preload, i)));
   }
   return spawn;
-}
-
-runtime::UniqueFd listen_at(const std::string& url) {
-  if (url.empty()) {
-    return {};
-  }
-  const net::ParsedUrl parsed = net::parse_url(url);
-  if (!parsed.url || !parsed.url->is_local()) {
-    throw std::runtime_error(parsed.url ? "'" + url + "' is not a local URL (abstract:// or ipc://)" : parsed.error);
-  }
-  net::SocketResult listener = net::listen_unix(*parsed.url, SOCK_SEQPACKET);
-  if (!listener) {
-    throw std::runtime_error(listener.message);
-  }
-  return std::move(listener.fd);
 }
 
 // Pools of fresh processes that were replaced (the session's configuration changed) while tasks ran in them.
@@ -171,10 +159,12 @@ SEXP profile_open(SEXP options, SEXP n) {
     const std::string name = config.name;
     const bool ephemeral = config.pool.ephemeral;
     host.ensure_zygote(config.zygote_key, spawn_from(options));
-    runtime::UniqueFd listener = listen_at(config.url);
+    Opened opened = open_listeners(config.urls);
+    const bool shared = config.shared_url;
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile& profile = host.add_profile(std::move(config));
-    profile.listener = std::move(listener);
+    profile.seats.open(std::move(opened.urls), shared);
+    profile.local_listeners = std::move(opened.local);
     made = profile.id();
     for (int i = 0; i < count; ++i) {
       std::uint32_t epoch = 0;
@@ -214,6 +204,7 @@ SEXP profile_add_daemons(SEXP id, SEXP n, SEXP options) {
         break;
       }
       profile->process(index).start = start;
+      profile->seat_daemon(index);
       INTEGER(out)[added++] = static_cast<int>(index) + 1;
     }
     if (profile != nullptr) {
@@ -243,6 +234,24 @@ SEXP daemon_kill(SEXP id, SEXP index) {
     }
   });
   return Rf_ScalarLogical(killed);
+}
+
+// Seat `seat` (from 1) gets another URL; who sits there is ended. The URL with the port that was taken.
+SEXP profile_move_seat(SEXP id, SEXP seat, SEXP url) {
+  refuse_in_fork();
+  static std::string text;
+  const bool done = guarded([&] {
+    Opened opened = open_listeners({CHAR(STRING_ELT(url, 0))});
+    Host& host = *Host::existing();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(static_cast<std::uint32_t>(Rf_asInteger(id)));
+    host.move_seat(*profile, static_cast<std::uint32_t>(Rf_asInteger(seat) - 1), std::move(opened));
+    text = profile->seats[static_cast<std::uint32_t>(Rf_asInteger(seat) - 1)].text;
+  });
+  if (!done) {
+    Rf_error("%s", guard_message);
+  }
+  return Rf_mkString(text.c_str());
 }
 
 struct Progress {
@@ -413,94 +422,7 @@ SEXP profile_set_sync(SEXP compute, SEXP sync) {
 
 SEXP profile_is_sync(SEXP compute) { return Rf_ScalarLogical(is_sync_profile(profile_name(compute))); }
 
-// --- State -------------------------------------------------------------------------------------------------
-
-struct DaemonRow {
-  int online, instance, assigned, complete, pid;
-};
-
-struct Snapshot {
-  dispatch::Counts counts;
-  double used_bytes, budget_bytes, segment_bytes, backed_bytes;
-  int daemon_count;
-  DaemonRow rows[runtime::kMaxDaemons];
-  char backend[256];
-  char size_reason[256];
-  bool found;
-} snapshot;
-
-void take_snapshot(std::uint32_t id) noexcept {
-  snapshot.found = false;
-  guarded([&] {
-    Host* host = Host::existing();
-    std::lock_guard<std::mutex> lock(host->mutex());
-    Profile* profile = host->profile(id);
-    if (profile == nullptr) {
-      return;
-    }
-    profile->progress();
-    host->settle(*profile);
-    snapshot.found = true;
-    snapshot.counts = profile->pool().counts(profile->executing());
-    snapshot.used_bytes = static_cast<double>(profile->pool().used_bytes());
-    snapshot.budget_bytes = static_cast<double>(profile->pool().config().budget_bytes);
-    const runtime::ArenaUse use = profile->arena().use();
-    snapshot.segment_bytes = static_cast<double>(use.segment_total);
-    snapshot.backed_bytes = static_cast<double>(use.segment_backed);
-    std::snprintf(snapshot.backend, sizeof(snapshot.backend), "%s", host->backend().c_str());
-    std::snprintf(snapshot.size_reason, sizeof(snapshot.size_reason), "%s", profile->segment().size_reason().c_str());
-    const auto& daemons = profile->pool().daemons();
-    snapshot.daemon_count = static_cast<int>(daemons.size());
-    for (std::uint32_t i = 0; i < daemons.size(); ++i) {
-      const auto& record = profile->port().daemon(i);
-      snapshot.rows[i] = {daemons[i].state == dispatch::DaemonInfo::State::kLive ? 1 : 0,
-                          static_cast<int>(daemons[i].instance),
-                          static_cast<int>(record.assigned.load(std::memory_order_relaxed)),
-                          static_cast<int>(record.completed.load(std::memory_order_relaxed)),
-                          daemons[i].state == dispatch::DaemonInfo::State::kLive
-                              ? static_cast<int>(record.pid.load(std::memory_order_relaxed))
-                              : daemons[i].pid};
-    }
-  });
-}
-
-SEXP real_vector(const double* values, int n) {
-  SEXP out = Rf_allocVector(REALSXP, n);
-  std::memcpy(REAL(out), values, static_cast<std::size_t>(n) * sizeof(double));
-  return out;
-}
-
-// list(counts = c(connections, cumulative, awaiting, executing, completed), daemons = matrix, memory, backend, reason)
-SEXP profile_status(SEXP id) {
-  refuse_in_fork();
-  drain_dropped();
-  take_snapshot(static_cast<std::uint32_t>(Rf_asInteger(id)));
-  if (!snapshot.found) {
-    return R_NilValue;
-  }
-  const dispatch::Counts& c = snapshot.counts;
-  const double counts[] = {static_cast<double>(c.connections), static_cast<double>(c.cumulative),
-                           static_cast<double>(c.awaiting), static_cast<double>(c.executing),
-                           static_cast<double>(c.completed)};
-  const double memory[] = {snapshot.used_bytes, snapshot.budget_bytes, snapshot.backed_bytes, snapshot.segment_bytes};
-  SEXP out = PROTECT(Rf_allocVector(VECSXP, 5));
-  SET_VECTOR_ELT(out, 0, real_vector(counts, 5));
-  SEXP daemons = Rf_allocMatrix(INTSXP, snapshot.daemon_count, 5);
-  SET_VECTOR_ELT(out, 1, daemons);
-  const int n = snapshot.daemon_count;
-  for (int i = 0; i < n; ++i) {
-    const DaemonRow& row = snapshot.rows[i];
-    const int values[] = {row.online, row.instance, row.assigned, row.complete, row.pid};
-    for (int j = 0; j < 5; ++j) {
-      INTEGER(daemons)[i + j * n] = values[j];
-    }
-  }
-  SET_VECTOR_ELT(out, 2, real_vector(memory, 4));
-  SET_VECTOR_ELT(out, 3, Rf_mkString(snapshot.backend));
-  SET_VECTOR_ELT(out, 4, Rf_mkString(snapshot.size_reason));
-  UNPROTECT(1);
-  return out;
-}
+// --- Random numbers ----------------------------------------------------------------------------------------
 
 SEXP profile_next_stream(SEXP id) {
   refuse_in_fork();
@@ -580,10 +502,10 @@ SEXP host_backend() {
 
 #define ENTRY(name, args) SETSUNA_ENTRY(name, setsuna::host::name, args)
 extern const R_CallMethodDef kDaemonEntries[] = {
-    ENTRY(profile_open, 2),        ENTRY(profile_add_daemons, 3),  ENTRY(profile_wait_online, 2),
-    ENTRY(profile_close, 3),       ENTRY(profile_id, 1),           ENTRY(ephemeral_id, 0),
-    ENTRY(profile_set_sync, 2),    ENTRY(profile_is_sync, 1),      ENTRY(profile_status, 1),
-    ENTRY(profile_next_stream, 1), ENTRY(seed_stream, 1),          ENTRY(profile_everywhere, 3),
-    ENTRY(profile_wait_min, 2),    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),
-    ENTRY(threaded_packages, 1),   ENTRY(host_backend, 0),         {nullptr, nullptr, 0},
+    ENTRY(profile_open, 2),         ENTRY(profile_add_daemons, 3), ENTRY(profile_wait_online, 2),
+    ENTRY(profile_close, 3),        ENTRY(profile_id, 1),          ENTRY(ephemeral_id, 0),
+    ENTRY(profile_set_sync, 2),     ENTRY(profile_is_sync, 1),     ENTRY(profile_next_stream, 1),
+    ENTRY(seed_stream, 1),          ENTRY(profile_everywhere, 3),  ENTRY(profile_wait_min, 2),
+    ENTRY(daemons_wait_started, 2), ENTRY(daemon_kill, 2),         ENTRY(profile_move_seat, 3),
+    ENTRY(threaded_packages, 1),    ENTRY(host_backend, 0),        {nullptr, nullptr, 0},
 };

@@ -28,6 +28,7 @@ extern const R_CallMethodDef kZygoteEntries[];
 extern const R_CallMethodDef kDaemonEntries[];
 extern const R_CallMethodDef kEvaluatorEntries[];
 extern const R_CallMethodDef kProfileNameEntries[];
+extern const R_CallMethodDef kStatusEntries[];
 extern const R_CallMethodDef kTaskEntries[];
 
 // A row of such a table. The detour over void (*)() is the cast that compilers accept for any function.

@@ -171,13 +171,11 @@ void Host::watch_new() {
   for (auto& profile : profiles_) {
     if (profile && !profile->watched && !profile->pool().closed()) {
       profile->watched = true;
-      if (profile->listener) {
-        profile->adopted_listener = reactor_->adopt(profile->listener.release());
-        reactor_->accept(profile->adopted_listener,
-                         net::Handler(&Host::on_dialled, reinterpret_cast<void*>(std::uintptr_t{profile->serial})));
-      }
       profile->doorbell_watch =
           reactor_->watch_readable(profile->doorbell().fd(), net::Handler(&Host::on_doorbell, profile.get()));
+    }
+    if (profile && !profile->pool().closed()) {
+      tend_local_listeners(*profile);
     }
   }
 }
@@ -276,15 +274,10 @@ void Host::collect_finished() {
     if (!profile || !profile->pool().closed()) {
       continue;
     }
-    profile->listener.reset();
-    if (profile->adopted_listener >= 0) {
-      ++closing_listeners_;
-      reactor_->close(profile->adopted_listener, net::Handler::to<&Host::on_listener_closed>(this));
-      profile->adopted_listener = -1;
-      if (const net::ParsedUrl url = net::parse_url(profile->config().url); url.url) {
-        net::unlink_unix(*url.url);
-      }
+    for (LocalListener& listener : profile->local_listeners) {
+      close_local_listener(listener);
     }
+    profile->local_listeners.clear();
     if (profile->watched && profile->pool().alive() == 0) {
       reactor_->forget(profile->doorbell_watch);
       profile->watched = false;
@@ -303,7 +296,7 @@ void Host::on_listener_closed(const net::Completion&) {
 
 bool Host::listeners_closing() const {
   return closing_listeners_ > 0 || std::any_of(profiles_.begin(), profiles_.end(), [](const auto& profile) {
-           return profile && profile->pool().closed() && (profile->listener || profile->adopted_listener >= 0);
+           return profile && profile->pool().closed() && !profile->local_listeners.empty();
          });
 }
 
@@ -608,6 +601,55 @@ void Host::on_daemon_gone(void* context, const net::Completion&) {
 
 // --- Daemons that dial in ----------------------------------------------------------------------------------
 
+namespace {
+
+// What an accept operation knows: the profile by its serial, since it may be gone by then, and the seat.
+struct Door {
+  std::uint64_t profile;
+  std::uint32_t seat;
+};
+constexpr int kSeatBits = 16;
+
+void* door_context(std::uint64_t profile, std::uint32_t seat) {
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(profile << kSeatBits | seat));
+}
+
+Door door_of(void* context) {
+  const auto bits = reinterpret_cast<std::uintptr_t>(context);
+  return {bits >> kSeatBits, static_cast<std::uint32_t>(bits & ((1U << kSeatBits) - 1))};
+}
+
+}  // namespace
+
+void Host::tend_local_listeners(Profile& profile) {
+  std::erase_if(profile.local_listeners, [&](LocalListener& listener) {
+    const bool moved = profile.seats[listener.seat].url != listener.url;
+    if (moved) {
+      close_local_listener(listener);
+    } else {
+      open_local_listener(profile, listener);
+    }
+    return moved;
+  });
+}
+
+void Host::open_local_listener(const Profile& profile, LocalListener& listener) {
+  if (listener.fd) {
+    listener.adopted = reactor_->adopt(listener.fd.release());
+    reactor_->accept(listener.adopted, net::Handler(&Host::on_dialled, door_context(profile.serial, listener.seat)));
+  }
+}
+
+void Host::close_local_listener(LocalListener& listener) {
+  listener.fd.reset();
+  if (listener.adopted >= 0) {
+    ++closing_listeners_;
+    reactor_->close(listener.adopted, net::Handler::to<&Host::on_listener_closed>(this));
+    listener.adopted = -1;
+  }
+  net::unlink_unix(listener.url);
+}
+
 void Host::on_dialled(void* context, const net::Completion& completion) {
   Host* host = the_host;
   if (completion.result == -ECANCELED) {
@@ -618,17 +660,20 @@ void Host::on_dialled(void* context, const net::Completion& completion) {
     return;
   }
   const int fd = static_cast<int>(completion.result);
-  // By its serial: the profile may be gone by now.
-  auto* guest = new Guest{host, reinterpret_cast<std::uintptr_t>(context), fd};
+  const Door door = door_of(context);
+  auto* guest = new Guest{host, door.profile, door.seat, fd};
   host->reactor_->watch_readable(fd, net::Handler(&Host::on_join_request, guest));
 }
 
 void Host::on_listen_again(void* context, const net::Completion&) {
   Host* host = the_host;
   std::lock_guard<std::mutex> lock(host->mutex_);
-  Profile* profile = host->profile_by_serial(reinterpret_cast<std::uintptr_t>(context));
-  if (profile != nullptr && profile->adopted_listener >= 0) {
-    host->reactor_->accept(profile->adopted_listener, net::Handler(&Host::on_dialled, context));
+  const Door door = door_of(context);
+  Profile* profile = host->profile_by_serial(door.profile);
+  for (std::size_t i = 0; profile != nullptr && i < profile->local_listeners.size(); ++i) {
+    if (profile->local_listeners[i].seat == door.seat && profile->local_listeners[i].adopted >= 0) {
+      host->reactor_->accept(profile->local_listeners[i].adopted, net::Handler(&Host::on_dialled, context));
+    }
   }
 }
 
@@ -644,7 +689,7 @@ void Host::on_join_request(void* context, const net::Completion& completion) {
       Profile* profile = host->profile_by_serial(guest->profile);
       if (message.bytes == static_cast<ssize_t>(sizeof(request)) && profile != nullptr && !profile->pool().closed()) {
         std::uint32_t index = runtime::kNoSlot;
-        const embed::JoinReply reply = host->answer_join(*profile, request, guest->fd, &index);
+        const embed::JoinReply reply = host->answer_join(*profile, request, *guest, &index);
         const int fds[embed::kJoinFds] = {profile->segment().fd(), host->page_.fd(), profile->doorbell().fd(),
                                           host->own_pidfd_.get()};
         const std::span<const int> given = reply.welcome != 0 ? std::span<const int>(fds) : std::span<const int>();
@@ -662,14 +707,15 @@ void Host::on_join_request(void* context, const net::Completion& completion) {
   }
 }
 
-embed::JoinReply Host::answer_join(Profile& profile, const embed::JoinRequest& request, int fd, std::uint32_t* index) {
+embed::JoinReply Host::answer_join(Profile& profile, const embed::JoinRequest& request, const Guest& guest,
+                                   std::uint32_t* index) {
   embed::JoinReply reply{};
   reply.magic = embed::kJoinMagic;
   const auto refuse = [&](const char* why) {
     std::snprintf(reply.message, sizeof(reply.message), "%s", why);
     return reply;
   };
-  if (!net::peer_is_same_user(fd)) {
+  if (!net::peer_is_same_user(guest.fd)) {
     return refuse("it belongs to another user");
   }
   if (request.magic != embed::kJoinMagic || request.version != embed::kJoinVersion ||
@@ -677,7 +723,10 @@ embed::JoinReply Host::answer_join(Profile& profile, const embed::JoinRequest& r
       runtime::BuildId{request.build_id[0], request.build_id[1]} != embed::build_id()) {
     return refuse("its version of setsuna or of R is another one: install the same on both sides");
   }
-  runtime::UniqueFd pidfd = net::peer_pidfd(fd);
+  if (guest.seat >= profile.seats.count() || profile.seats.taken(guest.seat)) {
+    return refuse("another daemon has this URL: each takes one, use one that is free");
+  }
+  runtime::UniqueFd pidfd = net::peer_pidfd(guest.fd);
   if (!pidfd) {
     return refuse("the process that dialled cannot be watched");
   }
@@ -686,12 +735,26 @@ embed::JoinReply Host::answer_join(Profile& profile, const embed::JoinRequest& r
   if (*index == runtime::kNoSlot) {
     return refuse("no place is left for another daemon");
   }
+  profile.seats.take(guest.seat, Seat::Occupant::kDaemon, *index);
   reply.welcome = 1;
   reply.index = *index;
   reply.epoch = epoch;
   reply.has_stream = 1;
   std::memcpy(reply.stream, profile.config().base_stream.data(), sizeof(reply.stream));
   return reply;
+}
+
+void Host::move_seat(Profile& profile, std::uint32_t seat, Opened opened) {
+  if (profile.seats.taken(seat)) {
+    profile.kill(profile.seats[seat].index);
+    profile.seats.leave(seat, 0, 0);
+  }
+  for (LocalListener& fresh : opened.local) {
+    fresh.seat = seat;
+    profile.local_listeners.push_back(std::move(fresh));
+  }
+  profile.seats.set_url(seat, opened.urls[0]);
+  reactor_->wake();  // which ends the listeners of URLs that are not in use any more
 }
 
 // --- Profiles ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "listen.hpp"
 #include "net/reactor.hpp"
 #include "profile.hpp"
 #include "rbridge/embed/join_wire.hpp"
@@ -44,6 +45,8 @@ class Host {
   // After anything that may have changed what the reactor must do: new processes, timers, watches.
   void settle(Profile& profile);
   void set_notify_hook(NotifyHook hook) { notify_ = hook; }
+  // The seat's listener is replaced by the one in `opened`; who sits there is ended.
+  void move_seat(Profile& profile, std::uint32_t seat, Opened opened);
   // A closed profile's URL is not free yet; the R thread is woken when it is.
   bool listeners_closing() const;
   // The R thread says that it is about to sleep on page()->futex (and that it is awake again).
@@ -86,6 +89,7 @@ class Host {
   struct Guest {
     Host* host;
     std::uint64_t profile;  // serial
+    std::uint32_t seat;
     int fd;
   };
 
@@ -101,10 +105,14 @@ class Host {
   static void on_zygote_exit(void* zygote, const net::Completion&);
   static void on_daemon_gone(void* watch, const net::Completion&);
   void on_listener_closed(const net::Completion&);
-  static void on_dialled(void* serial, const net::Completion&);
-  static void on_listen_again(void* serial, const net::Completion&);
+  void tend_local_listeners(Profile& profile);
+  void open_local_listener(const Profile& profile, LocalListener& listener);
+  void close_local_listener(LocalListener& listener);
+  static void on_dialled(void* door, const net::Completion&);
+  static void on_listen_again(void* door, const net::Completion&);
   static void on_join_request(void* guest, const net::Completion&);
-  embed::JoinReply answer_join(Profile& profile, const embed::JoinRequest& request, int fd, std::uint32_t* index);
+  embed::JoinReply answer_join(Profile& profile, const embed::JoinRequest& request, const Guest& guest,
+                               std::uint32_t* index);
   void handle(Zygote& zygote, embed::ZygoteEvent& event);
   void watch_new();
   void forget_dead_zygotes();

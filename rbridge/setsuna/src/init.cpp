@@ -6,8 +6,8 @@
 namespace {
 
 constexpr const R_CallMethodDef* kTables[] = {
-    kCodecEntries,  kInfoEntries,   kMapEntries,       kPromiseEntries,     kAddressEntries,
-    kZygoteEntries, kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,
+    kCodecEntries,  kInfoEntries,      kMapEntries,         kPromiseEntries, kAddressEntries, kZygoteEntries,
+    kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,    kStatusEntries,
 };
 
 constexpr int kMaxEntries = 256;

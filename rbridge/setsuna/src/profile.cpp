@@ -233,6 +233,7 @@ bool Profile::sync_online() {
     if (state == DaemonState::kLeaving && processes_[i].external && !daemons[i].forked_by_us &&
         daemons[i].state == dispatch::DaemonInfo::State::kLive) {
       pool_->on_dead(i, daemons[i].epoch, processes_[i].note, true);
+      leave_seat(i);
       any = true;
     }
   }
@@ -287,6 +288,24 @@ void Profile::note_death_if_certain(std::uint32_t index) {
   }
   process.pidfd.reset();
   pool_->on_dead(index, process.epoch, note, leaving);
+  leave_seat(index);
+}
+
+void Profile::seat_daemon(std::uint32_t index) {
+  const std::uint32_t seat = seats.free_seat();
+  if (seat != kNoSeat) {
+    seats.take(seat, Seat::Occupant::kDaemon, index);
+  }
+}
+
+// Not if a replacement of the daemon is under way.
+void Profile::leave_seat(std::uint32_t index) {
+  const std::uint32_t seat = seats.seat_of(Seat::Occupant::kDaemon, index);
+  if (seat != kNoSeat && pool_->daemons()[index].state == dispatch::DaemonInfo::State::kDead) {
+    const auto& record = port_.daemon(index);
+    seats.leave(seat, record.assigned.load(std::memory_order_relaxed),
+                record.completed.load(std::memory_order_relaxed));
+  }
 }
 
 bool Profile::finished() const {

@@ -15,6 +15,7 @@
 #include "runtime/host_page.hpp"
 #include "runtime/host_port.hpp"
 #include "runtime/segment.hpp"
+#include "seats.hpp"
 
 namespace setsuna::host {
 
@@ -29,7 +30,8 @@ struct ProfileConfig {
   std::uint32_t spin_us = 0;
   std::uint32_t slot_count = runtime::kDefaultSlots;
   std::uint64_t data_bytes = 0;         // 0: as much as this process may use
-  std::string url;                      // abstract:// or ipc://, at which processes of this user may join; empty: none
+  std::vector<std::string> urls;        // at which daemons may join
+  bool shared_url = true;               // one URL for any number of them; else one daemon at each
   dispatch::StreamState base_stream{};  // daemon k has stream k of it
 };
 
@@ -54,6 +56,14 @@ struct DaemonProcess {
   const void* fork_server = nullptr;         // that was asked for it
   std::shared_ptr<const DaemonStart> start;  // null: as the profile says. Its replacements start with the same
   dispatch::DeathNote note;
+};
+
+// Where processes of this machine may join: they get the segment itself.
+struct LocalListener {
+  net::Url url;
+  std::uint32_t seat = 0;
+  runtime::UniqueFd fd;  // until the reactor adopts it
+  int adopted = -1;
 };
 
 struct SpawnRequest {
@@ -94,6 +104,8 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   // Nothing and nobody needs this object any more.
   bool finished() const;
   void kill_busy_daemons();
+  // A daemon that sits at no URL yet gets the lowest that is free.
+  void seat_daemon(std::uint32_t index);
   // Before close(): daemons that would wait for another host end as well.
   void end_persistent();
 
@@ -101,8 +113,8 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::uint32_t views = 0;   // R vectors in this process that point into the segment
   bool watched = false;      // the reactor watches the doorbell
   net::Token doorbell_watch;
-  runtime::UniqueFd listener;  // until the reactor adopts it
-  int adopted_listener = -1;
+  Seats seats;
+  std::vector<LocalListener> local_listeners;
   std::string failure;   // why its daemons cannot start
   bool changed = false;  // the reactor has news that the R thread has not seen
 
@@ -151,6 +163,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
 
  private:
   static bool store_bytes(void* self, const std::uint8_t* bytes, std::uint64_t length, std::uint64_t* offset);
+  void leave_seat(std::uint32_t index);
   bool harvestable(std::uint32_t slot, const runtime::SlotWord& word, dispatch::SlotResult* result);
 
   std::uint32_t id_;
