@@ -1,7 +1,8 @@
-# Called by R CMD INSTALL in place of its own copying: the daemon's executable goes along with the shared object.
+# Called by R CMD INSTALL in place of its own copying: the TLS object and the daemon's executable go along with the shared
+# object, which looks for the first beside itself.
 libs <- file.path(R_PACKAGE_DIR, paste0("libs", R_ARCH))
 dir.create(libs, recursive = TRUE, showWarnings = FALSE)
-stopifnot(file.copy(paste0("setsuna", SHLIB_EXT), libs, overwrite = TRUE))
+stopifnot(file.copy(c(paste0("setsuna", SHLIB_EXT), "setsuna-tls.so"), libs, overwrite = TRUE))
 
 if (file.exists("setsuna-daemon")) {
   bin <- file.path(R_PACKAGE_DIR, paste0("bin", R_ARCH))

@@ -1,0 +1,82 @@
+// From bytes to messages: takes frames apart, checks them, and puts the chunks of messages together.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "net/connection.hpp"
+#include "net/frame.hpp"
+
+namespace setsuna::net {
+
+// Any bytes may be fed, in any pieces. After a false from feed() it takes no more.
+class MessageReader {
+ public:
+  class Events {
+   public:
+    // As in ConnectionSink; control messages have no on_begin(). A handler may call stop().
+    virtual std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) = 0;
+    virtual void on_message(const MessageHeader& header, std::span<const std::byte> bytes) = 0;
+
+   protected:
+    ~Events() = default;
+  };
+
+  explicit MessageReader(Events& events) noexcept : events_(&events) {}
+
+  // False: error() says what is wrong, or stop() was called.
+  bool feed(std::span<const std::byte> bytes);
+  const std::string& error() const noexcept { return error_; }
+
+  // Nothing more is to be read: no handler is called from now on.
+  void stop() noexcept { stopped_ = true; }
+
+  // Before others are allowed: control messages of net's own, up to this size.
+  void restrict_to(std::size_t control_bytes) noexcept { restricted_bytes_ = control_bytes; }
+  void lift_restriction() noexcept { restricted_bytes_ = 0; }
+
+  // A data message whose memory came from on_begin() and is not full. Null: none.
+  const MessageHeader* torn() const noexcept { return message_.begun && !message_.own ? &message_.header : nullptr; }
+
+ private:
+  struct Message {
+    MessageHeader header;
+    bool active = false;
+    bool begun = false;  // on_begin() was called
+    std::byte* memory = nullptr;
+    std::unique_ptr<std::byte[]> own;  // the memory, when on_begin() gave none
+    std::uint64_t received = 0;
+    std::array<std::byte, ConnectionSink::kHeadBytes> head;  // until it is whole
+  };
+
+  std::span<const std::byte> take_header(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_chunk(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_whole(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_into_message(std::span<const std::byte> bytes);
+  bool begin_frame();
+  bool begin_message();
+  bool open_message(std::span<const std::byte> head);
+  bool finish_chunk(const std::byte* chunk);
+  void finish_message(std::span<const std::byte> bytes);
+  bool fail(std::string why);
+
+  Events* events_;
+  std::string error_;
+  bool stopped_ = false;
+  std::size_t restricted_bytes_ = 0;
+
+  std::array<std::byte, sizeof(FrameHeader)> raw_{};
+  std::size_t raw_bytes_ = 0;
+  FrameHeader frame_;
+  bool in_chunk_ = false;
+  std::uint32_t chunk_received_ = 0;
+
+  Message message_;                       // on the data lane
+  std::unique_ptr<std::byte[]> control_;  // a control message that came in pieces
+};
+
+}  // namespace setsuna::net

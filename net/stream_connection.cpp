@@ -1,0 +1,415 @@
+#include "net/stream_connection.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "net/tls_library.hpp"
+#include "runtime/assert.hpp"
+#include "runtime/clock.hpp"
+
+namespace setsuna::net {
+namespace {
+
+using runtime::kNanosPerSecond;
+using runtime::monotonic_ns;
+
+constexpr std::uint64_t kStalledCloseNs = 10 * kNanosPerSecond;  // without a byte that goes out
+constexpr std::uint64_t kLongestCloseNs = 60 * kNanosPerSecond;  // in all
+constexpr std::uint64_t kLingerNs = 3 * kNanosPerSecond;
+constexpr std::uint64_t kLastWordsNs = 1 * kNanosPerSecond;  // for what the other side said before it hung up
+constexpr std::size_t kIdleCapacity = 4096;                  // of a batch, kept
+
+std::string text_of(std::span<const std::byte> bytes) {
+  std::string out;
+  for (const std::byte byte : bytes.first(std::min<std::size_t>(bytes.size(), 1000))) {
+    const char c = static_cast<char>(byte);
+    out += static_cast<unsigned char>(c) >= ' ' ? c : ' ';
+  }
+  return out.empty() ? "no reason given" : out;
+}
+
+}  // namespace
+
+StreamCore::StreamCore(StreamSetup setup, StreamConnection& facade)
+    : setup_(std::move(setup)),
+      facade_(&facade),
+      handshake_(setup_.role, *setup_.config, opened_tls_library()),
+      reader_(*this) {
+  for (Flight& flight : flights_) {
+    flight.core = this;
+  }
+  reader_.restrict_to(Handshake::kMaxMessageBytes);
+}
+
+void StreamCore::start() {
+  receiving_ = true;
+  setup_.reactor->recv(setup_.fd, Handler::to<&StreamCore::on_received>(this));
+  deadline_timer_ = setup_.reactor->timer(setup_.deadline_ns, Handler::to<&StreamCore::on_deadline>(this));
+  step(handshake_.start());
+}
+
+// The kernel may still hold the addresses of what is being sent. After shutdown() it does not read there any more: a send
+// that was waiting for room fails before it copies anything, and no other thread works on it.
+void StreamCore::detach() {
+  const Guard guard(*this);
+  facade_ = nullptr;
+  sink_ = nullptr;
+  reader_.stop();
+  if (alive()) {
+    ::shutdown(setup_.fd, SHUT_RDWR);
+    end({});
+  }
+  queue_.drop();
+}
+
+void StreamCore::free_if_unused() {
+  if (guards_ == 0 && facade_ == nullptr && state_ == State::kEnded) {
+    delete this;
+  }
+}
+
+// ---- receiving ----
+
+void StreamCore::on_received(const Completion& completion) {
+  const Guard guard(*this);
+  if (completion.result > 0) {
+    heard_ns_ = watchful_ ? monotonic_ns() : 0;
+    if ((state_ == State::kShaking || state_ == State::kOpen) && !reader_.feed(completion.data)) {
+      on_reader_stopped();
+    }
+  }
+  if (!completion.more) {
+    receiving_ = false;
+    on_stream_end(completion.result);
+  }
+}
+
+// Stopped by a close() or end() of our own, or by what came.
+void StreamCore::on_reader_stopped() {
+  if (reader_.error().empty()) {
+    return;
+  }
+  if (state_ == State::kShaking) {
+    step(handshake_.refuse(reader_.error()));
+  } else if (state_ == State::kOpen) {
+    close(reader_.error());
+  }
+}
+
+void StreamCore::on_stream_end(std::int64_t result) {
+  switch (state_) {
+    case State::kEnding:
+    case State::kEnded: return;
+    case State::kClosing:
+    case State::kLingering: return end(reason_);
+    default: break;
+  }
+  if (result < 0) {
+    end(std::strerror(static_cast<int>(-result)));
+  } else if (!write_error_.empty()) {
+    end(write_error_);
+  } else {
+    end("the other side ended it without a word");
+  }
+}
+
+std::byte* StreamCore::on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) {
+  if (header.type >= kFirstNetMessage) {
+    *reject = "a data message has a type that is reserved";
+    return nullptr;
+  }
+  return sink_->on_begin(header, head, reject);
+}
+
+void StreamCore::on_message(const MessageHeader& header, std::span<const std::byte> bytes) {
+  if (header.type >= kFirstNetMessage) {
+    on_net_message(static_cast<NetMessage>(header.type), bytes);
+  } else {
+    sink_->on_message(header, bytes);
+  }
+}
+
+void StreamCore::on_net_message(NetMessage type, std::span<const std::byte> bytes) {
+  if (state_ == State::kShaking) {
+    return step(handshake_.on_message(type, bytes));
+  }
+  switch (type) {
+    case NetMessage::kPing: queue_.push(NetMessage::kPong, bytes); return schedule_flush();
+    case NetMessage::kPong: return;
+    case NetMessage::kBye: return end("the other side closed it: " + text_of(bytes));
+    default: return close("a message of the handshake came after it");
+  }
+}
+
+// ---- the handshake ----
+
+void StreamCore::step(const Handshake::Reply& reply) {
+  if (reply && handshake_.state() != Handshake::State::kRefused) {
+    queue_.push(reply->type, reply->bytes);
+    schedule_flush();
+  } else if (reply) {
+    return finish_with(reply->type, handshake_.reason(), handshake_.reason());
+  }
+  switch (handshake_.state()) {
+    case Handshake::State::kGoing: return;
+    case Handshake::State::kRefused: return end("the other side refused: " + handshake_.reason());
+    default: return after_handshake_step();
+  }
+}
+
+// Proven (the host's turn) or done (the dialler's).
+void StreamCore::after_handshake_step() {
+  std::string refusal;
+  ConnectionSink* sink = setup_.maker->on_proven(*facade_, &refusal);
+  if (!alive() || facade_ == nullptr) {
+    return;
+  }
+  if (sink == nullptr) {
+    return finish_with(handshake_.state() == Handshake::State::kProven ? NetMessage::kRefusal : NetMessage::kBye,
+                       refusal, refusal);
+  }
+  if (handshake_.state() == Handshake::State::kProven) {
+    const Handshake::Reply welcome = handshake_.accept();
+    queue_.push(welcome->type, welcome->bytes);
+    schedule_flush();
+  }
+  open(sink);
+}
+
+void StreamCore::open(ConnectionSink* sink) {
+  sink_ = sink;
+  state_ = State::kOpen;
+  setup_.maker = nullptr;
+  reader_.lift_restriction();
+  forget_timer(deadline_timer_);
+  sink_->on_open();
+}
+
+// ---- sending ----
+
+void StreamCore::send(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
+                      std::span<const std::byte> body, std::uint64_t ticket) {
+  if (state_ != State::kOpen) {
+    return;
+  }
+  queue_.push(type, lane, id, head, body, ticket);
+  schedule_flush();
+}
+
+std::uint64_t StreamCore::unsent_bytes() const noexcept {
+  std::uint64_t bytes = queue_.bytes();
+  for (const Flight& flight : flights_) {
+    bytes += flight.busy ? flight.batch.total_bytes : 0;
+  }
+  return bytes;
+}
+
+// At the end of the round, so that all that is sent in it goes together.
+void StreamCore::schedule_flush() {
+  if (!flush_timer_ && alive() && !(flights_[0].busy && flights_[1].busy)) {
+    flush_timer_ = setup_.reactor->timer(0, Handler::to<&StreamCore::on_flush>(this));
+  }
+}
+
+void StreamCore::on_flush(const Completion& completion) {
+  const Guard guard(*this);
+  flush_timer_ = {};
+  if (completion.result < 0) {
+    return;  // the reactor closes down: the end of the stream is reported in its turn
+  }
+  pump();
+}
+
+void StreamCore::pump() {
+  if (!alive() || !write_error_.empty()) {
+    return;
+  }
+  for (Flight& flight : flights_) {
+    if (!flight.busy && queue_.fill(flight.batch)) {
+      flight.busy = true;
+      const auto pieces = flight.batch.gather();
+      setup_.reactor->send(setup_.fd, std::span(pieces).first(flight.batch.piece_count),
+                           Handler::to<&Flight::on_sent>(&flight));
+    }
+  }
+  check_closing();
+}
+
+void StreamCore::on_batch_sent(Flight& flight, const Completion& completion) {
+  const Guard guard(*this);
+  flight.busy = false;
+  if (completion.result < 0) {
+    // What the other side said before it hung up may still be on its way to the reader.
+    if (alive() && write_error_.empty()) {
+      write_error_ = std::strerror(static_cast<int>(-completion.result));
+      receiving_ ? set_deadline(kLastWordsNs) : end(write_error_);
+    }
+    flight.busy = true;  // its tickets are released at the end
+    return;
+  }
+  if (state_ == State::kEnding) {
+    flight.busy = true;
+    return;
+  }
+  heard_ns_ = watchful_ ? monotonic_ns() : 0;  // the other side takes what we send
+  const std::vector<std::uint64_t> tickets = std::exchange(flight.batch.tickets, {});
+  if (queue_.empty() && flight.batch.bytes.capacity() > kIdleCapacity) {
+    std::vector<std::byte>().swap(flight.batch.bytes);
+  }
+  pump();
+  if (state_ == State::kClosing) {
+    set_deadline(kStalledCloseNs);
+  }
+  release(tickets);
+}
+
+void StreamCore::release(std::span<const std::uint64_t> tickets) {
+  for (const std::uint64_t ticket : tickets) {
+    if (sink_ != nullptr) {
+      sink_->on_sent(ticket);
+    }
+  }
+}
+
+// ---- ending ----
+
+void StreamCore::close(const std::string& reason) {
+  if (state_ == State::kOpen) {
+    finish_with(NetMessage::kBye, reason, reason);
+  }
+}
+
+void StreamCore::finish_with(NetMessage last, const std::string& told, const std::string& reason) {
+  const Guard guard(*this);
+  state_ = State::kClosing;
+  reason_ = reason;
+  reader_.stop();
+  forget_timer(watch_timer_);
+  queue_.push_last(last, told);
+  close_limit_ns_ = monotonic_ns() + kLongestCloseNs;
+  set_deadline(kStalledCloseNs);
+  schedule_flush();
+  if (!write_error_.empty() || !receiving_) {
+    end(reason_);
+  }
+}
+
+void StreamCore::check_closing() {
+  if (state_ == State::kClosing && queue_.empty() && !sending()) {
+    state_ = State::kLingering;
+    ::shutdown(setup_.fd, SHUT_WR);
+    set_deadline(kLingerNs);
+  }
+}
+
+void StreamCore::set_deadline(std::uint64_t ns_from_now) {
+  forget_timer(deadline_timer_);
+  std::uint64_t at = monotonic_ns() + ns_from_now;
+  if (state_ == State::kClosing) {
+    at = std::min(at, close_limit_ns_);
+  }
+  deadline_timer_ = setup_.reactor->timer(at, Handler::to<&StreamCore::on_deadline>(this));
+}
+
+void StreamCore::on_deadline(const Completion& completion) {
+  const Guard guard(*this);
+  deadline_timer_ = {};
+  if (completion.result < 0) {
+    return;
+  }
+  if (state_ == State::kShaking && write_error_.empty()) {
+    step(handshake_.refuse("it did not introduce itself in time"));
+  } else if (alive()) {
+    end(reason_.empty() ? write_error_ : reason_);
+  }
+}
+
+// What the kernel works on comes back first.
+void StreamCore::end(const std::string& reason) {
+  if (!alive()) {
+    return;
+  }
+  state_ = State::kEnding;
+  reason_ = reason;
+  reader_.stop();
+  forget_timer(flush_timer_);
+  forget_timer(deadline_timer_);
+  forget_timer(watch_timer_);
+  setup_.reactor->close(setup_.fd, Handler::to<&StreamCore::on_fd_closed>(this));
+}
+
+void StreamCore::on_fd_closed(const Completion&) {
+  const Guard guard(*this);
+  report_end();
+  state_ = State::kEnded;
+}
+
+// Each call may destroy the connection: then there is nobody left to be told.
+void StreamCore::report_end() {
+  const bool was_open = sink_ != nullptr;
+  if (const MessageHeader* torn = reader_.torn(); torn != nullptr && sink_ != nullptr) {
+    sink_->on_torn(*torn);
+  }
+  for (Flight& flight : flights_) {
+    release(std::exchange(flight.batch.tickets, {}));
+  }
+  release(queue_.drop());
+  if (facade_ == nullptr) {
+    return;
+  }
+  if (was_open) {
+    sink_->on_closed("the connection to " + setup_.peer + " has ended: " + reason_);
+  } else {
+    setup_.maker->on_failed(*facade_, reason_);
+  }
+}
+
+void StreamCore::forget_timer(Token& token) {
+  if (token) {
+    setup_.reactor->forget(token);
+    token = {};
+  }
+}
+
+// ---- watching ----
+
+void StreamCore::set_watchful(bool on) {
+  if (on == watchful_ || state_ != State::kOpen) {
+    return;
+  }
+  watchful_ = on;
+  forget_timer(watch_timer_);
+  if (on) {
+    heard_ns_ = monotonic_ns();
+    watch_at(heard_ns_ + Connection::kAskAfterNs);
+  }
+}
+
+void StreamCore::watch_at(std::uint64_t deadline_ns) {
+  watch_timer_ = setup_.reactor->timer(deadline_ns, Handler::to<&StreamCore::on_watch>(this));
+}
+
+void StreamCore::on_watch(const Completion& completion) {
+  const Guard guard(*this);
+  watch_timer_ = {};
+  if (completion.result < 0 || state_ != State::kOpen || !watchful_) {
+    return;
+  }
+  const std::uint64_t now = monotonic_ns();
+  const std::uint64_t silent = now - std::min(now, heard_ns_);
+  if (silent >= Connection::kSilentNs) {
+    return end("nothing was heard from the other side for " + std::to_string(silent / kNanosPerSecond) + " s");
+  }
+  if (silent < Connection::kAskAfterNs) {
+    return watch_at(heard_ns_ + Connection::kAskAfterNs);
+  }
+  queue_.push(NetMessage::kPing, {});
+  schedule_flush();
+  watch_at(std::min(now + Connection::kAskAfterNs, heard_ns_ + Connection::kSilentNs));
+}
+
+}  // namespace setsuna::net

@@ -1,0 +1,174 @@
+// A Connection over a stream socket.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "net/connection.hpp"
+#include "net/handshake.hpp"
+#include "net/message_reader.hpp"
+#include "net/reactor.hpp"
+#include "net/send_queue.hpp"
+
+namespace setsuna::net {
+
+class StreamConnection;
+
+// Whoever made a connection; told what becomes of it until it is open. Neither may destroy the other's caller: a connection
+// may be destroyed from on_failed(), or handed on from on_proven().
+class ConnectionMaker {
+ public:
+  // The other side is who it should be. Its sink; or null and a reason, which is told to the other side.
+  virtual ConnectionSink* on_proven(StreamConnection& connection, std::string* refusal) = 0;
+  // It has ended before it was open. The reason is a clause without its subject: "it said nothing for 10 s".
+  virtual void on_failed(StreamConnection& connection, const std::string& reason) = 0;
+
+ protected:
+  ~ConnectionMaker() = default;
+};
+
+struct StreamSetup {
+  Reactor* reactor = nullptr;
+  int fd = -1;  // adopted and connected
+  std::string peer;
+  Handshake::Role role = Handshake::Role::kHost;
+  const HandshakeConfig* config = nullptr;  // outlives the handshake
+  ConnectionMaker* maker = nullptr;
+  std::uint64_t deadline_ns = 0;  // until when it must be open
+};
+
+// The state machine behind a StreamConnection. It outlives it where the kernel still works on its sends.
+class StreamCore final : MessageReader::Events {
+ public:
+  StreamCore(StreamSetup setup, StreamConnection& facade);
+
+  void start();
+  void detach();
+
+  void send(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
+            std::span<const std::byte> body, std::uint64_t ticket);
+  void close(const std::string& reason);
+  void set_watchful(bool on);
+  std::uint64_t unsent_bytes() const noexcept;
+  const std::string& peer() const noexcept { return setup_.peer; }
+  std::span<const std::byte> peer_greeting() const noexcept { return handshake_.peer_greeting(); }
+  const std::string& path() const noexcept { return path_; }
+
+ private:
+  enum class State : std::uint8_t {
+    kShaking,    // hands
+    kOpen,       //
+    kClosing,    // what is queued goes out, what comes in is not looked at
+    kLingering,  // all is out and we have said so: until the other side has read it and ends, too
+    kEnding,     // the reactor gives back what it works on
+    kEnded,
+  };
+
+  struct Flight {
+    StreamCore* core = nullptr;
+    bool busy = false;
+    SendBatch batch;
+    void on_sent(const Completion& completion) { core->on_batch_sent(*this, completion); }
+  };
+
+  // While one lives, the core does, whatever handlers do.
+  class Guard {
+   public:
+    explicit Guard(StreamCore& core) noexcept : core_(core) { ++core_.guards_; }
+    ~Guard() {
+      --core_.guards_;
+      core_.free_if_unused();
+    }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+
+   private:
+    StreamCore& core_;
+  };
+
+  // Of the reader.
+  std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) override;
+  void on_message(const MessageHeader& header, std::span<const std::byte> bytes) override;
+
+  void on_received(const Completion& completion);
+  void on_stream_end(std::int64_t result);
+  void on_reader_stopped();
+  void on_net_message(NetMessage type, std::span<const std::byte> bytes);
+  void step(const Handshake::Reply& reply);
+  void after_handshake_step();
+  void open(ConnectionSink* sink);
+
+  void schedule_flush();
+  void on_flush(const Completion& completion);
+  void pump();
+  void on_batch_sent(Flight& flight, const Completion& completion);
+  void release(std::span<const std::uint64_t> tickets);
+
+  void finish_with(NetMessage last, const std::string& told, const std::string& reason);
+  void check_closing();
+  void set_deadline(std::uint64_t ns_from_now);
+  void on_deadline(const Completion& completion);
+  void end(const std::string& reason);
+  void on_fd_closed(const Completion& completion);
+  void report_end();
+
+  void watch_at(std::uint64_t deadline_ns);
+  void on_watch(const Completion& completion);
+
+  bool sending() const noexcept { return flights_[0].busy || flights_[1].busy; }
+  bool alive() const noexcept { return state_ < State::kEnding; }
+  void forget_timer(Token& token);
+  void free_if_unused();
+
+  StreamSetup setup_;
+  StreamConnection* facade_;  // null: destroyed, nobody is told anything
+  ConnectionSink* sink_ = nullptr;
+  State state_ = State::kShaking;
+  Handshake handshake_;
+  MessageReader reader_;
+  SendQueue queue_;
+  std::array<Flight, 2> flights_;  // one is sent, the next one waits behind it
+  std::string path_;
+  std::string reason_;
+  std::string write_error_;
+  bool receiving_ = false;
+  bool watchful_ = false;
+  int guards_ = 0;
+  std::uint64_t heard_ns_ = 0;        // while watchful
+  std::uint64_t close_limit_ns_ = 0;  // while closing
+  Token flush_timer_;
+  Token deadline_timer_;
+  Token watch_timer_;
+};
+
+class StreamConnection final : public Connection {
+ public:
+  explicit StreamConnection(StreamSetup setup) : core_(new StreamCore(std::move(setup), *this)) {}
+  ~StreamConnection() override { core_->detach(); }
+  StreamConnection(const StreamConnection&) = delete;
+  StreamConnection& operator=(const StreamConnection&) = delete;
+
+  // The maker may be told of a failure inside this call's later rounds only, never inside it.
+  void start() { core_->start(); }
+
+  void send(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
+            std::span<const std::byte> body, std::uint64_t ticket) override {
+    core_->send(type, lane, id, head, body, ticket);
+  }
+  void close(const std::string& reason) override { core_->close(reason); }
+  void set_watchful(bool on) override { core_->set_watchful(on); }
+  std::uint64_t unsent_bytes() const override { return core_->unsent_bytes(); }
+  const std::string& peer() const override { return core_->peer(); }
+  std::span<const std::byte> peer_greeting() const override { return core_->peer_greeting(); }
+  const std::string& path() const override { return core_->path(); }
+
+ private:
+  StreamCore* core_;  // deletes itself
+};
+
+}  // namespace setsuna::net
