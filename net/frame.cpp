@@ -9,7 +9,7 @@
 namespace setsuna::net {
 namespace {
 
-constexpr std::size_t kHashedBytes = offsetof(FrameHeader, header_check);
+constexpr std::size_t kHashedBytes = offsetof(FrameHeader, check);
 constexpr std::size_t kPreambleBytes = offsetof(FrameHeader, type);
 
 bool fail(std::string* error, std::string why) {
@@ -18,65 +18,56 @@ bool fail(std::string* error, std::string why) {
 }
 
 bool check_lengths(const FrameHeader& header, std::string* error) {
-  if (header.lane > static_cast<std::uint8_t>(Lane::kData)) {
-    return fail(error, "a frame names lane " + std::to_string(header.lane) + ", which does not exist");
-  }
-  if (header.flags > (FrameHeader::kFirst | FrameHeader::kLast)) {
+  if (header.flags > (FrameHeader::kWhole | FrameHeader::kData)) {
     return fail(error, "a frame has unknown flags");
   }
-  const bool control = header.lane == static_cast<std::uint8_t>(Lane::kControl);
-  const std::uint64_t most = control ? kMaxControlBytes : kMaxMessageBytes;
-  if (header.message_bytes > most) {
-    return fail(error, "a message of " + std::to_string(header.message_bytes) + " bytes is longer than the " +
+  const std::uint64_t most = header.is_control() ? kMaxControlBytes : kMaxBodyBytes;
+  if (header.body_bytes > most) {
+    return fail(error, "a message of " + std::to_string(header.body_bytes) + " bytes is longer than the " +
                            std::to_string(most) + " that are allowed");
   }
-  if (header.chunk_bytes > kMaxChunkBytes || header.chunk_bytes > header.message_bytes) {
+  if (header.chunk_bytes > kMaxChunkBytes || header.chunk_bytes > header.body_bytes) {
     return fail(error, "a chunk of " + std::to_string(header.chunk_bytes) + " bytes is longer than allowed");
   }
-  const bool whole = header.flags == (FrameHeader::kFirst | FrameHeader::kLast);
-  if ((control && !whole) || (whole && header.chunk_bytes != header.message_bytes)) {
-    return fail(error, "a frame says that it is a whole message and is not");
+  const bool first = (header.flags & FrameHeader::kFirst) != 0;
+  if ((header.is_control() && !header.is_whole()) || (header.is_whole() && header.chunk_bytes != header.body_bytes) ||
+      (!header.is_whole() && header.chunk_bytes == 0) || (!first && header.head_bytes > 0)) {
+    return fail(error, "a frame contradicts itself");
   }
   return true;
 }
 
 }  // namespace
 
-std::uint64_t header_hash(const FrameHeader& header) noexcept { return runtime::hash64(&header, kHashedBytes); }
-
-void seal(FrameHeader& header, std::span<const std::byte> one, std::span<const std::byte> other) noexcept {
-  const std::uint64_t hash = header_hash(header);
-  header.header_check = static_cast<std::uint16_t>(hash);
-  if (other.empty()) {
-    header.checksum = runtime::hash64(one.data(), one.size(), hash);
-  } else if (one.empty()) {
-    header.checksum = runtime::hash64(other.data(), other.size(), hash);
-  } else {
-    header.checksum =
-        runtime::Hasher64(hash).update(one.data(), one.size()).update(other.data(), other.size()).digest();
-  }
+std::uint64_t start_hash(const FrameHeader& header, std::span<const std::byte> head) noexcept {
+  return runtime::hash64(head.data(), head.size(), runtime::hash64(&header, kHashedBytes));
 }
 
-bool check_header(std::span<const std::byte> bytes, std::string* error) {
+void seal(FrameHeader& header, std::span<const std::byte> head, std::span<const std::byte> chunk) noexcept {
+  const std::uint64_t hash = start_hash(header, head);
+  header.check = static_cast<std::uint16_t>(hash);
+  header.checksum = runtime::hash64(chunk.data(), chunk.size(), hash);
+}
+
+bool check_preamble(std::span<const std::byte> bytes, std::string* error) {
   FrameHeader header;
   std::memcpy(&header, bytes.data(), std::min(bytes.size(), sizeof header));
   if (header.magic != kFrameMagic) {
     const std::string_view start(reinterpret_cast<const char*>(bytes.data()), std::min<std::size_t>(bytes.size(), 16));
     return fail(error, "what comes is not setsuna's protocol (it begins with " + quote_for_message(start) + ")");
   }
-  if (bytes.size() < kPreambleBytes) {
-    return true;  // the version may be there in part
-  }
-  if (header.version != kFrameVersion) {
+  if (bytes.size() >= kPreambleBytes && header.version != kFrameVersion) {
     return fail(error, "it speaks version " + std::to_string(header.version) +
                            " of the protocol and this side version " + std::to_string(kFrameVersion) +
                            ": install the same version of setsuna on both");
   }
-  if (bytes.size() < sizeof header) {
-    return true;
-  }
-  if (header.header_check != static_cast<std::uint16_t>(header_hash(header))) {
-    return fail(error, "the header of a frame is damaged (its checksum is wrong)");
+  return bytes.size() < sizeof header || header.head_bytes <= kMaxHeadBytes ||
+         fail(error, "the head of a message is longer than allowed");
+}
+
+bool check_start(const FrameHeader& header, std::span<const std::byte> head, std::string* error) {
+  if (header.check != static_cast<std::uint16_t>(start_hash(header, head))) {
+    return fail(error, "the start of a frame is damaged (its checksum is wrong)");
   }
   return check_lengths(header, error);
 }

@@ -14,7 +14,7 @@ inline constexpr std::uint32_t kFrameMagic = 0x4e535453;  // "STSN" on the wire
 // Of the frames and of the handshake. The first six bytes mean the same in every version, so that a mismatch is seen.
 inline constexpr std::uint16_t kFrameVersion = 1;
 inline constexpr std::size_t kMaxChunkBytes = std::size_t{256} * 1024;
-inline constexpr std::uint64_t kMaxMessageBytes = std::uint64_t{1} << 46;
+inline constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{1} << 46;
 
 // Net's own messages, on the control lane. The first four are the handshake's.
 enum class NetMessage : std::uint16_t {
@@ -29,31 +29,40 @@ enum class NetMessage : std::uint16_t {
 };
 inline constexpr std::uint16_t kFirstNetMessage = 0x8000;
 
-// Little endian, as is all that follows.
+// Little endian, as is all that follows. Behind it come the message's head (with its first frame only) and a chunk of its
+// body.
 struct FrameHeader {
   static constexpr std::uint8_t kFirst = 1;  // of its message
   static constexpr std::uint8_t kLast = 2;
+  static constexpr std::uint8_t kData = 4;  // on the data lane
+  static constexpr std::uint8_t kWhole = kFirst | kLast;
 
   std::uint32_t magic = kFrameMagic;
   std::uint16_t version = kFrameVersion;
   std::uint16_t type = 0;
   std::uint64_t id = 0;
-  std::uint64_t message_bytes = 0;
-  std::uint32_t chunk_bytes = 0;  // follow the header
-  std::uint8_t lane = 0;
+  std::uint64_t body_bytes = 0;   // of the message
+  std::uint32_t chunk_bytes = 0;  // of it in this frame
+  std::uint8_t head_bytes = 0;
   std::uint8_t flags = 0;
-  std::uint16_t header_check = 0;  // of what is above: lengths can be believed before the chunk is there
-  std::uint64_t checksum = 0;      // XXH3-64 of the chunk, seeded by that of the header above header_check
+  std::uint16_t check = 0;  // low bits of start_hash(): what announces a body can be believed before the body is there
+  std::uint64_t checksum = 0;  // XXH3-64 of the chunk, seeded by start_hash()
+
+  bool is_control() const noexcept { return (flags & kData) == 0; }
+  bool is_whole() const noexcept { return (flags & kWhole) == kWhole; }
 };
 static_assert(sizeof(FrameHeader) == 40);
 
-// XXH3-64 of the header's fields before header_check.
-std::uint64_t header_hash(const FrameHeader& header) noexcept;
+// XXH3-64 of the fields before `check` and the head.
+std::uint64_t start_hash(const FrameHeader& header, std::span<const std::byte> head) noexcept;
 
-// Sets header_check and checksum for a chunk in up to two pieces.
-void seal(FrameHeader& header, std::span<const std::byte> one, std::span<const std::byte> other) noexcept;
+// Sets check and checksum.
+void seal(FrameHeader& header, std::span<const std::byte> head, std::span<const std::byte> chunk) noexcept;
 
-// Looks at what is there of a header (40 bytes: all of it). False: it can be none of ours, and *error says why.
-bool check_header(std::span<const std::byte> bytes, std::string* error);
+// Looks at the first bytes of a frame, as many as are there. False: it can be none of ours, and *error says why.
+bool check_preamble(std::span<const std::byte> bytes, std::string* error);
+
+// The header and what head_bytes says of a head are there. False: *error.
+bool check_start(const FrameHeader& header, std::span<const std::byte> head, std::string* error);
 
 }  // namespace setsuna::net

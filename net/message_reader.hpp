@@ -18,9 +18,10 @@ class MessageReader {
  public:
   class Events {
    public:
-    // As in ConnectionSink; control messages have no on_begin(). A handler may call stop().
+    // As in ConnectionSink. A handler may call stop().
     virtual std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) = 0;
-    virtual void on_message(const MessageHeader& header, std::span<const std::byte> bytes) = 0;
+    virtual void on_message(const MessageHeader& header, std::span<const std::byte> head,
+                            std::span<const std::byte> body) = 0;
 
    protected:
     ~Events() = default;
@@ -40,28 +41,33 @@ class MessageReader {
   void lift_restriction() noexcept { restricted_bytes_ = 0; }
 
   // A data message whose memory came from on_begin() and is not full. Null: none.
-  const MessageHeader* torn() const noexcept { return message_.begun && !message_.own ? &message_.header : nullptr; }
+  const MessageHeader* torn() const noexcept { return message_.lent ? &message_.header : nullptr; }
 
  private:
   struct Message {
     MessageHeader header;
     bool active = false;
-    bool begun = false;  // on_begin() was called
+    bool lent = false;  // memory came from on_begin()
     std::byte* memory = nullptr;
     std::unique_ptr<std::byte[]> own;  // the memory, when on_begin() gave none
     std::uint64_t received = 0;
-    std::array<std::byte, ConnectionSink::kHeadBytes> head;  // until it is whole
+    std::array<std::byte, kMaxHeadBytes> head;
+    std::size_t head_bytes = 0;
+
+    std::span<const std::byte> head_span() const noexcept { return std::span(head).first(head_bytes); }
   };
 
-  std::span<const std::byte> take_header(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_start(std::span<const std::byte> bytes);
   std::span<const std::byte> take_chunk(std::span<const std::byte> bytes);
   std::span<const std::byte> take_whole(std::span<const std::byte> bytes);
-  std::span<const std::byte> take_into_message(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_part(std::span<const std::byte> bytes);
+  std::size_t start_bytes() const noexcept;
   bool begin_frame();
   bool begin_message();
-  bool open_message(std::span<const std::byte> head);
+  bool continue_message();
+  bool own_memory(std::uint64_t bytes);
   bool finish_chunk(const std::byte* chunk);
-  void finish_message(std::span<const std::byte> bytes);
+  void finish_message(std::span<const std::byte> body);
   bool fail(std::string why);
 
   Events* events_;
@@ -69,14 +75,15 @@ class MessageReader {
   bool stopped_ = false;
   std::size_t restricted_bytes_ = 0;
 
-  std::array<std::byte, sizeof(FrameHeader)> raw_{};
-  std::size_t raw_bytes_ = 0;
+  std::array<std::byte, sizeof(FrameHeader) + kMaxHeadBytes> start_;  // of the frame: header and head
+  std::size_t start_received_ = 0;
   FrameHeader frame_;
+  std::uint64_t start_hash_ = 0;
   bool in_chunk_ = false;
   std::uint32_t chunk_received_ = 0;
 
   Message message_;                       // on the data lane
-  std::unique_ptr<std::byte[]> control_;  // a control message that came in pieces
+  std::unique_ptr<std::byte[]> control_;  // the body of a control message that came in pieces
 };
 
 }  // namespace setsuna::net

@@ -15,32 +15,25 @@ void append(std::vector<std::byte>& out, std::span<const std::byte> bytes) {
   out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
-void append_header(std::vector<std::byte>& out, FrameHeader& header, std::span<const std::byte> one,
-                   std::span<const std::byte> other) {
-  seal(header, one, other);
+void append_start(std::vector<std::byte>& out, FrameHeader& header, std::span<const std::byte> head,
+                  std::span<const std::byte> chunk) {
+  header.head_bytes = static_cast<std::uint8_t>(head.size());
+  header.chunk_bytes = static_cast<std::uint32_t>(chunk.size());
+  seal(header, head, chunk);
   append(out, std::as_bytes(std::span(&header, 1)));
+  append(out, head);
 }
 
-void append_control(std::vector<std::byte>& out, std::uint16_t type, std::uint64_t id,
-                    std::span<const std::byte> bytes) {
-  SETSUNA_ASSERT(bytes.size() <= kMaxControlBytes);
+void append_control(std::vector<std::byte>& out, std::uint16_t type, std::uint64_t id, std::span<const std::byte> head,
+                    std::span<const std::byte> body) {
+  SETSUNA_ASSERT(body.size() <= kMaxControlBytes);
   FrameHeader header;
   header.type = type;
   header.id = id;
-  header.message_bytes = bytes.size();
-  header.chunk_bytes = static_cast<std::uint32_t>(bytes.size());
-  header.flags = FrameHeader::kFirst | FrameHeader::kLast;
-  append_header(out, header, bytes, {});
-  append(out, bytes);
-}
-
-// The part of `bytes`, which begins at `start` of its message, that lies in [from, to).
-std::span<const std::byte> part_of(std::span<const std::byte> bytes, std::uint64_t start, std::uint64_t from,
-                                   std::uint64_t to) {
-  const std::uint64_t end = start + bytes.size();
-  const std::uint64_t first = std::clamp(from, start, end);
-  const std::uint64_t last = std::clamp(to, start, end);
-  return bytes.subspan(first - start, last - first);
+  header.body_bytes = body.size();
+  header.flags = FrameHeader::kWhole;
+  append_start(out, header, head, body);
+  append(out, body);
 }
 
 // What was copied since the last piece.
@@ -69,20 +62,28 @@ std::array<iovec, Reactor::kMaxSendPieces> SendBatch::gather() const noexcept {
 
 void SendQueue::push(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
                      std::span<const std::byte> body, std::uint64_t ticket) {
-  SETSUNA_ASSERT(type < kFirstNetMessage && head.size() <= kMaxControlBytes && !has_last_);
+  SETSUNA_ASSERT(type < kFirstNetMessage && head.size() <= kMaxHeadBytes && !has_last_);
   if (lane == Lane::kControl) {
-    SETSUNA_ASSERT(body.empty() && ticket == 0);
-    append_control(control_, type, id, head);
-    return;
+    SETSUNA_ASSERT(ticket == 0);
+    return append_control(control_, type, id, head, body);
   }
-  SETSUNA_ASSERT(body.empty() || ticket != 0);
-  data_.push_back({type, id, {head.begin(), head.end()}, body, ticket, 0});
-  data_bytes_ += sizeof(FrameHeader) + data_.back().bytes();
+  Message& message = data_.emplace_back();
+  message.type = type;
+  message.id = id;
+  std::copy(head.begin(), head.end(), message.head.begin());
+  message.head_bytes = static_cast<std::uint8_t>(head.size());
+  message.body = body;
+  message.ticket = ticket;
+  if (ticket == 0 && !body.empty()) {
+    message.own.assign(body.begin(), body.end());
+    message.body = message.own;
+  }
+  data_bytes_ += sizeof(FrameHeader) + head.size() + body.size();
 }
 
 void SendQueue::push(NetMessage type, std::span<const std::byte> bytes) {
   if (!has_last_) {
-    append_control(control_, static_cast<std::uint16_t>(type), 0, bytes);
+    append_control(control_, static_cast<std::uint16_t>(type), 0, {}, bytes);
   }
 }
 
@@ -94,32 +95,27 @@ void SendQueue::push_last(NetMessage type, const std::string& text) {
 }
 
 bool SendQueue::add_chunk(SendBatch& batch, Message& message) {
-  const std::uint64_t from = message.done;
-  const std::uint64_t to = std::min<std::uint64_t>(message.bytes(), from + kMaxChunkBytes);
-  const auto head = part_of(message.head, 0, from, to);
-  const auto body = part_of(message.body, message.head.size(), from, to);
+  const bool first = !std::exchange(message.begun, true);
+  const std::size_t size = std::min<std::uint64_t>(message.body.size() - message.done, kMaxChunkBytes);
+  const auto chunk = message.body.subspan(message.done, size);
+  const auto head = std::span(message.head).first(first ? message.head_bytes : 0);
+  message.done += size;
   FrameHeader header;
   header.type = message.type;
   header.id = message.id;
-  header.lane = static_cast<std::uint8_t>(Lane::kData);
-  header.message_bytes = message.bytes();
-  header.chunk_bytes = static_cast<std::uint32_t>(to - from);
-  header.flags = static_cast<std::uint8_t>((from == 0 ? FrameHeader::kFirst : 0) |
-                                           (to == message.bytes() ? FrameHeader::kLast : 0));
-  append_header(batch.bytes, header, head, body);
-  append(batch.bytes, head);
-  message.done = to;
-  if (from == 0) {
-    data_bytes_ -= sizeof header;
-  }
-  data_bytes_ -= to - from;
-  if (body.size() <= kCopyBytes) {
-    append(batch.bytes, body);
+  header.body_bytes = message.body.size();
+  header.flags = static_cast<std::uint8_t>(FrameHeader::kData | (first ? FrameHeader::kFirst : 0) |
+                                           (message.done == message.body.size() ? FrameHeader::kLast : 0));
+  append_start(batch.bytes, header, head, chunk);
+  data_bytes_ -= (first ? sizeof header + head.size() : 0) + size;
+  // A copied body goes away with its message: it must be copied once more.
+  if (size <= kCopyBytes || !message.own.empty()) {
+    append(batch.bytes, chunk);
     return batch.bytes.size() >= kBatchBytes;
   }
   close_piece(batch);
-  batch.pieces[batch.piece_count++] = {body.data(), 0, body.size()};
-  batch.total_bytes += body.size();
+  batch.pieces[batch.piece_count++] = {chunk.data(), 0, size};
+  batch.total_bytes += size;
   return true;  // control messages that come now need not wait for more than this
 }
 
@@ -135,7 +131,7 @@ bool SendQueue::fill(SendBatch& batch) {
   for (bool full = false; !full && !data_.empty();) {
     Message& message = data_.front();
     full = add_chunk(batch, message);
-    if (message.done == message.bytes()) {
+    if (message.done == message.body.size()) {
       if (message.ticket != 0) {
         batch.tickets.push_back(message.ticket);
       }
@@ -144,7 +140,7 @@ bool SendQueue::fill(SendBatch& batch) {
   }
   if (data_.empty() && has_last_) {
     has_last_ = false;
-    append_control(batch.bytes, static_cast<std::uint16_t>(last_type_), 0, std::as_bytes(std::span(last_)));
+    append_control(batch.bytes, static_cast<std::uint16_t>(last_type_), 0, {}, std::as_bytes(std::span(last_)));
   }
   close_piece(batch);
   batch.total_bytes += batch.bytes.size();

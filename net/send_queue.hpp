@@ -38,7 +38,7 @@ struct SendBatch {
 // Control messages go before the data messages that wait, and between their chunks.
 class SendQueue {
  public:
-  // `head` is copied, `body` is not.
+  // As Connection::send().
   void push(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
             std::span<const std::byte> body, std::uint64_t ticket);
   void push(NetMessage type, std::span<const std::byte> bytes);
@@ -59,12 +59,13 @@ class SendQueue {
   struct Message {
     std::uint16_t type = 0;
     std::uint64_t id = 0;
-    std::vector<std::byte> head;
+    std::array<std::byte, kMaxHeadBytes> head;
+    std::uint8_t head_bytes = 0;
+    bool begun = false;
+    std::vector<std::byte> own;  // the body, if it was copied
     std::span<const std::byte> body;
     std::uint64_t ticket = 0;
-    std::uint64_t done = 0;  // bytes that are in a batch
-
-    std::uint64_t bytes() const noexcept { return head.size() + body.size(); }
+    std::uint64_t done = 0;  // bytes of the body that are in a batch
   };
 
   // True: the batch is full.

@@ -125,11 +125,14 @@ std::byte* StreamCore::on_begin(const MessageHeader& header, std::span<const std
   return sink_->on_begin(header, head, reject);
 }
 
-void StreamCore::on_message(const MessageHeader& header, std::span<const std::byte> bytes) {
-  if (header.type >= kFirstNetMessage) {
-    on_net_message(static_cast<NetMessage>(header.type), bytes);
+void StreamCore::on_message(const MessageHeader& header, std::span<const std::byte> head,
+                            std::span<const std::byte> body) {
+  if (header.type < kFirstNetMessage) {
+    sink_->on_message(header, head, body);
+  } else if (header.lane == Lane::kControl) {
+    on_net_message(static_cast<NetMessage>(header.type), body);
   } else {
-    sink_->on_message(header, bytes);
+    close("a data message has a type that is reserved");
   }
 }
 
@@ -194,6 +197,9 @@ void StreamCore::open(ConnectionSink* sink) {
 void StreamCore::send(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
                       std::span<const std::byte> body, std::uint64_t ticket) {
   if (state_ != State::kOpen) {
+    if (ticket != 0 && state_ != State::kEnded) {
+      late_.push_back(ticket);
+    }
     return;
   }
   queue_.push(type, lane, id, head, body, ticket);
@@ -345,7 +351,6 @@ void StreamCore::end(const std::string& reason) {
 void StreamCore::on_fd_closed(const Completion&) {
   const Guard guard(*this);
   report_end();
-  state_ = State::kEnded;
 }
 
 // Each call may destroy the connection: then there is nobody left to be told.
@@ -358,6 +363,8 @@ void StreamCore::report_end() {
     release(std::exchange(flight.batch.tickets, {}));
   }
   release(queue_.drop());
+  release(std::exchange(late_, {}));
+  state_ = State::kEnded;  // before the last call, inside which the connection may be destroyed
   if (facade_ == nullptr) {
     return;
   }

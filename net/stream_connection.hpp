@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "net/connection.hpp"
 #include "net/handshake.hpp"
@@ -93,7 +94,8 @@ class StreamCore final : MessageReader::Events {
 
   // Of the reader.
   std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) override;
-  void on_message(const MessageHeader& header, std::span<const std::byte> bytes) override;
+  void on_message(const MessageHeader& header, std::span<const std::byte> head,
+                  std::span<const std::byte> body) override;
 
   void on_received(const Completion& completion);
   void on_stream_end(std::int64_t result);
@@ -132,7 +134,8 @@ class StreamCore final : MessageReader::Events {
   Handshake handshake_;
   MessageReader reader_;
   SendQueue queue_;
-  std::array<Flight, 2> flights_;  // one is sent, the next one waits behind it
+  std::vector<std::uint64_t> late_;  // tickets of what was to be sent after a close()
+  std::array<Flight, 2> flights_;    // one is sent, the next one waits behind it
   std::string path_;
   std::string reason_;
   std::string write_error_;

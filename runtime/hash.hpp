@@ -27,20 +27,6 @@ inline Hash128 hash128(const void* data, std::size_t bytes) noexcept {
   return {h.low64, h.high64};
 }
 
-// The same hash over data in pieces: hash64(a+b, seed) == Hasher64(seed).update(a).update(b).digest().
-class Hasher64 {
- public:
-  explicit Hasher64(std::uint64_t seed = 0) noexcept { XXH3_64bits_reset_withSeed(&state_, seed); }
-  Hasher64& update(const void* data, std::size_t bytes) noexcept {
-    XXH3_64bits_update(&state_, data, bytes);
-    return *this;
-  }
-  std::uint64_t digest() const noexcept { return XXH3_64bits_digest(&state_); }
-
- private:
-  XXH3_state_t state_{};  // the reset reads of it
-};
-
 // The same hash over data in pieces: hash128(a+b) == Hasher128().update(a).update(b).digest().
 class Hasher128 {
  public:

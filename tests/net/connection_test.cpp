@@ -19,13 +19,16 @@ TEST_P(Connections, BothProveWhoTheyAreAndTalk) {
   at_host->say("hello", 3);
   at_daemon->say("good day", 4);
   at_daemon->send(5, "head");
-  run_until([&] { return at_host->messages.size() == 2 && at_daemon->messages.size() == 1; });
+  at_daemon->connection->send_control(8, 6, bytes("a head"));
+  run_until([&] { return at_host->messages.size() == 3 && at_daemon->messages.size() == 1; });
   EXPECT_EQ(at_daemon->messages[0].text, "hello");
   EXPECT_EQ(at_daemon->messages[0].id, 3u);
   EXPECT_EQ(at_daemon->messages[0].type, 7u);
   EXPECT_EQ(at_host->messages[0].text, "good day");
-  EXPECT_EQ(at_host->messages[1].text, "head");
-  EXPECT_EQ(at_host->messages[1].lane, Lane::kData);
+  EXPECT_EQ(at_host->messages[1].head, "a head");
+  EXPECT_EQ(at_host->messages[2].head, "head");
+  EXPECT_EQ(at_host->messages[2].text, "");
+  EXPECT_EQ(at_host->messages[2].lane, Lane::kData);
 }
 
 TEST_P(Connections, MessagesOfAllSizesArriveWhole) {
@@ -41,8 +44,7 @@ TEST_P(Connections, MessagesOfAllSizesArriveWhole) {
     at_host->give_memory = give_memory;
     at_host->messages.clear();
     at_daemon->sent.clear();
-    for (const std::string& head :
-         {std::string(), std::string("head of 48 bytes, as it is in front of most tasks."), pattern(4096)}) {
+    for (const std::string& head : {std::string(), std::string("head of some bytes"), pattern(64)}) {
       for (std::size_t i = 0; i < bodies.size(); ++i) {
         at_daemon->send(i, head, bodies[i], 100 + i);
       }
@@ -51,7 +53,8 @@ TEST_P(Connections, MessagesOfAllSizesArriveWhole) {
       EXPECT_EQ(at_daemon->connection->unsent_bytes(), 0u);
       for (std::size_t i = 0; i < bodies.size(); ++i) {
         EXPECT_EQ(at_host->messages[i].id, i);
-        EXPECT_TRUE(at_host->messages[i].text == head + bodies[i]) << bodies[i].size();
+        EXPECT_EQ(at_host->messages[i].head, head);
+        EXPECT_TRUE(at_host->messages[i].text == bodies[i]) << bodies[i].size();
         EXPECT_EQ(at_daemon->sent[i], 100 + i);
       }
       at_host->messages.clear();
@@ -116,7 +119,7 @@ TEST_P(Connections, WhatWasSentBeforeCloseArrives) {
   run_until([&] { return at_host->closes == 1 && at_daemon->closes == 1; });
   ASSERT_EQ(at_host->messages.size(), 2u);
   EXPECT_EQ(at_host->messages[0].text, "bye");
-  EXPECT_TRUE(at_host->messages[1].text == "head" + body);
+  EXPECT_TRUE(at_host->messages[1].text == body);
   EXPECT_THAT(at_host->closed, HasSubstr("I am done"));
   EXPECT_THAT(at_host->closed, HasSubstr("127.0.0.1:"));
   EXPECT_THAT(at_daemon->closed, HasSubstr("I am done"));
@@ -216,7 +219,7 @@ TEST_P(Connections, DataMessagesAreInOrder) {
     if (i % 500 == 7) {
       at_daemon->send(i, "x", large, i);
     } else {
-      at_daemon->send(i, std::to_string(i));
+      at_daemon->send(i, "x", std::to_string(i));
     }
   }
   run_until([&] { return at_host->messages.size() == 5000; });

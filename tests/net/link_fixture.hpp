@@ -17,6 +17,7 @@ struct Said {
   std::uint16_t type;
   Lane lane;
   std::uint64_t id;
+  std::string head;
   std::string text;
 };
 
@@ -47,22 +48,22 @@ struct End : ConnectionSink {
   }
   std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) override {
     EXPECT_EQ(header.lane, Lane::kData);
-    EXPECT_EQ(head.size(), std::min<std::uint64_t>(header.bytes, kHeadBytes));
     heads.emplace_back(reinterpret_cast<const char*>(head.data()), head.size());
     *reject = reject_with;
-    if (!give_memory || header.bytes == 0 || !reject_with.empty()) {
+    if (!give_memory || header.body_bytes == 0 || !reject_with.empty()) {
       return nullptr;
     }
     std::string& room = memory[header.id];
-    room.assign(header.bytes, '\0');
+    room.assign(header.body_bytes, '\0');
     return reinterpret_cast<std::byte*>(room.data());
   }
-  void on_message(const MessageHeader& header, std::span<const std::byte> bytes) override {
+  void on_message(const MessageHeader& header, std::span<const std::byte> head,
+                  std::span<const std::byte> body) override {
     EXPECT_TRUE(opened);
-    EXPECT_EQ(header.bytes, bytes.size());
-    Said said{header.type, header.lane, header.id, {}};
+    EXPECT_EQ(header.body_bytes, body.size());
+    Said said{header.type, header.lane, header.id, {reinterpret_cast<const char*>(head.data()), head.size()}, {}};
     if (keep_text) {
-      said.text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      said.text.assign(reinterpret_cast<const char*>(body.data()), body.size());
     }
     messages.push_back(said);
     if (then_message) {
@@ -86,9 +87,9 @@ struct End : ConnectionSink {
   }
 
   void say(const std::string& text, std::uint64_t id = 0) {
-    connection->send_control(7, id, std::as_bytes(std::span(text)));
+    connection->send(7, Lane::kControl, id, {}, std::as_bytes(std::span(text)), 0);
   }
-  // `body` lives until it is sent.
+  // With a ticket, `body` lives until it is sent.
   void send(std::uint64_t id, const std::string& head, const std::string& body = {}, std::uint64_t ticket = 0) {
     connection->send(9, Lane::kData, id, std::as_bytes(std::span(head)), std::as_bytes(std::span(body)), ticket);
   }
