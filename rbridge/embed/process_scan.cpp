@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 namespace setsuna::embed {
 
@@ -55,6 +56,23 @@ std::vector<pid_t> list_children() {
   }
   if (tasks != nullptr) ::closedir(tasks);
   return known ? found : scan_all_processes(::getpid());
+}
+
+std::vector<pid_t> list_descendants() {
+  std::multimap<pid_t, pid_t> children;  // by parent
+  DIR* proc = ::opendir("/proc");
+  while (const dirent* entry = proc != nullptr ? ::readdir(proc) : nullptr) {
+    const pid_t pid = std::atoi(entry->d_name);
+    if (const auto stat = pid > 0 ? read_process_stat(pid) : std::nullopt) children.emplace(stat->parent, pid);
+  }
+  if (proc != nullptr) ::closedir(proc);
+  std::vector<pid_t> found{::getpid()};
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const auto [first, last] = children.equal_range(found[i]);
+    for (auto child = first; child != last; ++child) found.push_back(child->second);
+  }
+  found.erase(found.begin());
+  return found;
 }
 
 std::string initial_environment(pid_t pid, const std::string& name) {

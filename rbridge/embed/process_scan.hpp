@@ -20,6 +20,9 @@ std::optional<ProcessStat> read_process_stat(pid_t pid);
 // list; its SIGCHLD is then the occasion to look again.
 std::vector<pid_t> list_children();
 
+// Children of this process, their children, and so on, zombies included. Any thread.
+std::vector<pid_t> list_descendants();
+
 // The value of a variable in the environment that the process was started with; empty if unset or unreadable.
 std::string initial_environment(pid_t pid, const std::string& name);
 

@@ -3,7 +3,6 @@
 #include <cstring>
 #include <utility>
 
-#include "rbridge/embed/link_greeting.hpp"
 #include "runtime/gate.hpp"
 
 namespace setsuna::embed {
@@ -56,20 +55,13 @@ void Relay::end(const std::string& reason) {
   }
 }
 
-// What the peer did makes it useless to go on, and to dial again.
+// What the peer did makes it useless to go on.
 void Relay::fail(const std::string& what) {
   fault_ = true;
   end(what);
 }
 
 // --- What the host says ------------------------------------------------------------------------------------
-
-void Relay::on_open() {
-  const std::string difference = compare_greeting(connection_->peer_greeting(), "the host at " + connection_->peer());
-  if (!difference.empty()) {
-    fail(difference);
-  }
-}
 
 std::byte* Relay::on_begin(const MessageHeader& header, std::span<const std::byte>, std::string*) {
   const bool large_task = header.type == wire(LinkMessage::kTask) && header.body_bytes > kInlineArgBytes;
@@ -375,7 +367,7 @@ void Relay::on_closed(const std::string& reason) {
       interrupt_all();
     }
   }
-  process_.on_end(reason, fault_);
+  process_.on_end(reason, fault_ ? RelayEnd::kFault : leaving_ ? RelayEnd::kLeft : RelayEnd::kLost);
 }
 
 // By the way of a cancel, which cannot hit anything but the task that runs.

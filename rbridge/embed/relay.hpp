@@ -15,6 +15,12 @@
 
 namespace setsuna::embed {
 
+enum class RelayEnd : std::uint8_t {
+  kLost,   // the host, or the way to it, has gone
+  kLeft,   // the evaluator had left
+  kFault,  // the host did what it should not
+};
+
 // What the relay does to the process that it is in.
 class RelayProcess {
  public:
@@ -24,8 +30,8 @@ class RelayProcess {
   virtual void interrupt_task() = 0;
   // SIGKILL to what the task has started and to the process.
   virtual void end_now() = 0;
-  // The connection has ended; the last call. `fault`: this side found it wrong to go on (no use to dial again).
-  virtual void on_end(const std::string& reason, bool fault) = 0;
+  // The connection has ended; the last call.
+  virtual void on_end(const std::string& reason, RelayEnd how) = 0;
 
  protected:
   ~RelayProcess() = default;
@@ -50,7 +56,7 @@ class Relay final : public net::ConnectionSink {
   void end(const std::string& reason);
 
   // net::ConnectionSink
-  void on_open() override;
+  void on_open() override {}
   std::byte* on_begin(const net::MessageHeader& header, std::span<const std::byte> head, std::string* reject) override;
   void on_message(const net::MessageHeader& header, std::span<const std::byte> head,
                   std::span<const std::byte> body) override;

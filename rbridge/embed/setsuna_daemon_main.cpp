@@ -5,6 +5,9 @@
 //   setsuna-daemon --zygote [--library=DIR] [--preload=PKG,PKG]      the fork server; its host's socket at descriptor 3
 //   setsuna-daemon --child=INDEX.EPOCH:FDS [--library=DIR] [...]     a daemon started by exec instead of a fork
 //   setsuna-daemon URL [ARGUMENT=VALUE ...]                          setsuna::daemon(URL, ARGUMENT = VALUE, ...)
+//   setsuna daemon URL [OPTION ...]                                  the same, for people (see --help)
+//
+// `setsuna` is the same program under another name.
 
 #ifndef R_NO_REMAP
 #define R_NO_REMAP
@@ -22,9 +25,14 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <string>
+#include <vector>
+
 #include <Rembedded.h>
 #include <Rinterface.h>
 #include <Rinternals.h>
+
+#include "command_line.hpp"
 
 namespace {
 
@@ -33,11 +41,50 @@ constexpr int kFailedStatus = 70;
 constexpr int kErrorStatus = 1;  // as of Rscript
 
 struct Arguments {
-  const char* mode = nullptr;     // "zygote", "child", "dial"
+  const char* mode = nullptr;     // "zygote", "child", "dial", "command"
   const char* library = nullptr;  // where setsuna is installed
   int rest_count = 0;             // all others, as given
   char* rest[256];
 };
+
+// `setsuna daemon ...`: what it asks for. Ends the process if that is help, or wrong. Empty: the program has its other name.
+setsuna::embed::CommandLine* command_line(int argc, char** argv) {
+  const char* slash = strrchr(argv[0], '/');
+  const bool by_name = strcmp(slash == nullptr ? argv[0] : slash + 1, "setsuna") == 0;
+  if (!by_name && (argc < 2 || strcmp(argv[1], "daemon") != 0)) return nullptr;
+  static setsuna::embed::CommandLine line;
+  line = setsuna::embed::parse_command(std::vector<std::string>(argv + 1, argv + argc));
+  if (line.help) {
+    fputs(setsuna::embed::kCommandHelp, stdout);
+    exit(0);
+  }
+  if (!line.error.empty()) {
+    fprintf(stderr, "setsuna: %s (see setsuna --help)\n", line.error.c_str());
+    exit(kUsageStatus);
+  }
+  return &line;
+}
+
+// The first line of standard input.
+void read_token(setsuna::embed::CommandLine* line) {
+  std::string token;
+  for (int c = getchar(); c != EOF && c != '\n'; c = getchar()) token += static_cast<char>(c);
+  while (!token.empty() && (token.back() == '\r' || token.back() == ' ')) token.pop_back();
+  if (token.empty()) {
+    fprintf(stderr, "setsuna: --token-stdin: there is no token in standard input\n");
+    exit(kUsageStatus);
+  }
+  line->arguments.push_back("token=" + setsuna::embed::command_line::quoted(token));
+}
+
+void take_command_line(const setsuna::embed::CommandLine& line, Arguments* out) {
+  out->mode = "command";
+  out->library = line.library.empty() ? nullptr : line.library.c_str();
+  out->rest[out->rest_count++] = const_cast<char*>(line.url.c_str());
+  for (const std::string& argument : line.arguments) {
+    if (out->rest_count < 256) out->rest[out->rest_count++] = const_cast<char*>(argument.c_str());
+  }
+}
 
 // Descriptors 0-2 must exist, else what R opens next takes their place; standard input is always the null device.
 void open_standard_streams() {
@@ -136,8 +183,8 @@ void start_r(char* program) {
 
 int main(int argc, char** argv) {
   static Arguments arguments;
-  open_standard_streams();
-  if (!parse(argc, argv, &arguments)) {
+  setsuna::embed::CommandLine* command = command_line(argc, argv);
+  if (command == nullptr && !parse(argc, argv, &arguments)) {
     fprintf(stderr,
             "usage: setsuna-daemon URL [ARGUMENT=VALUE ...]\n"
             "  joins the session that listens at URL, as R's setsuna::daemon(URL, ARGUMENT = VALUE, ...)\n");
@@ -145,6 +192,11 @@ int main(int argc, char** argv) {
   }
   start_within_r(argv);
   forget_r_cmd();
+  if (command != nullptr) {
+    if (command->token_from_stdin) read_token(command);
+    take_command_line(*command, &arguments);
+  }
+  open_standard_streams();
 
   static char library[PATH_MAX];
   if (arguments.library != nullptr) {

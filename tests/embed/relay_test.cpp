@@ -38,10 +38,10 @@ struct FakeProcess final : RelayProcess {
   }
   void interrupt_task() override { ++interrupts; }
   void end_now() override { killed = true; }
-  void on_end(const std::string& why, bool is_fault) override {
+  void on_end(const std::string& why, RelayEnd by) override {
     ++ends;
     reason = why;
-    fault = is_fault;
+    how = by;
   }
 
   std::optional<LinkWelcome> welcome;
@@ -50,7 +50,7 @@ struct FakeProcess final : RelayProcess {
   bool killed = false;
   int ends = 0;
   std::string reason;
-  bool fault = false;
+  RelayEnd how = RelayEnd::kLost;
 };
 
 // The evaluator's side of the queue, step by step.
@@ -213,19 +213,20 @@ TEST_F(RelayTest, WorkBeforeTheWelcomeIsRefused) {
   task(1, pattern(4, 0));
   EXPECT_THAT(connection_->close_reason, HasSubstr("before its welcome"));
   connection_->end("closed");
-  EXPECT_TRUE(process_.fault);
+  EXPECT_EQ(process_.how, RelayEnd::kFault);
 }
 
-TEST_F(RelayTest, AHostOfAnotherMakeIsNamed) {
+TEST(LinkGreetingTest, APeerOfAnotherMakeIsNamed) {
   dispatch::LinkGreeting greeting = own_greeting();
+  EXPECT_EQ(compare_greeting(bytes_of(greeting), "the host"), "");
   greeting.build_id[1] ^= 0x100;
   std::strcpy(greeting.r_version, "9.9.9");
-  FakeConnection other(*relay_, bytes_of(greeting));
-  relay_->set_connection(&other);
-  relay_->on_open();
-  EXPECT_THAT(other.close_reason, HasSubstr("with R 9.9.9, this side setsuna"));
-  other.end("closed");
-  EXPECT_TRUE(process_.fault);
+  EXPECT_THAT(compare_greeting(bytes_of(greeting), "the host at 'x'"),
+              HasSubstr("the host at 'x' runs setsuna " + std::string(greeting.package_version) +
+                        " with R 9.9.9, this side setsuna"));
+  greeting.byte_order = 0x04030201;
+  EXPECT_THAT(compare_greeting(bytes_of(greeting), "the host"), HasSubstr("byte order"));
+  EXPECT_THAT(compare_greeting({}, "the host"), HasSubstr("not a setsuna of this version"));
 }
 
 // --- Tasks and results -------------------------------------------------------------------------------------
@@ -566,7 +567,7 @@ TEST_F(RelayTest, ALeavingEvaluatorSendsItsResultsAndGivesBackTheRest) {
   EXPECT_FALSE(evaluator_->claim());
   connection_->end("closed");
   EXPECT_EQ(process_.ends, 1);
-  EXPECT_FALSE(process_.fault);
+  EXPECT_EQ(process_.how, RelayEnd::kLeft);
   EXPECT_EQ(process_.interrupts, 0);
 }
 
@@ -583,7 +584,7 @@ TEST_F(RelayTest, ATaskThatMeetsALeavingEvaluatorIsNotRun) {
 TEST_F(RelayTest, AnEndBeforeTheWelcome) {
   connection_->end("the host refused");
   EXPECT_EQ(process_.reason, "the host refused");
-  EXPECT_FALSE(process_.fault);
+  EXPECT_EQ(process_.how, RelayEnd::kLost);
   EXPECT_FALSE(process_.welcome);
 }
 

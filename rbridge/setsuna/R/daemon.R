@@ -9,8 +9,8 @@
     .limit(options$maxtasks)
   )
   .Call(C_daemon_attach, c(link$segment, link$host_page, link$refill, link$index, link$epoch), as.double(numbers),
-        .daemon_stream(options$stream, link$index, link$epoch))
-  if (!is.null(options$serial)) .Call(C_daemon_hooks, options$serial)
+        .daemon_stream(options$stream, options$place %||% c(link$index, link$epoch)))
+  .Call(C_daemon_hooks, options$serial)
   .Call(C_daemon_start, .restore_scope(options$forked %||% TRUE), .calm)
   if (!is.null(started)) started()
   calls <- NULL
@@ -40,9 +40,9 @@
 .limit <- function(x) if (is.null(x) || is.infinite(x)) -1 else x
 
 # Daemon k has stream k of the profile; a replacement goes on in a substream of its own.
-.daemon_stream <- function(base, index, epoch) {
+.daemon_stream <- function(base, place) {
   if (is.null(base)) return(NULL)
-  .Call(C_daemon_stream, base, index, bitwAnd(epoch, 65535L))
+  .Call(C_daemon_stream, base, place[1L], bitwAnd(place[2L], 65535L))
 }
 
 # The result of the task that has just failed. Making it may fail too (no memory, a broken condition): then a plain one.

@@ -7,7 +7,8 @@
   status <- switch(mode,
     zygote = .zygote_main(.option_words(args, "--preload=")),
     child = .exec_child_main(args),
-    dial = .dial_main(args)
+    dial = .dial_main(args),
+    command = .command_main(args)
   )
   quit("no", status, runLast = FALSE)
 }
@@ -26,6 +27,12 @@
   values <- lapply(parts, function(part) tryCatch(eval(str2lang(part[2L]), baseenv()), error = function(e) part[2L]))
   names(values) <- vapply(parts, `[`, "", 1L)
   do.call(get("daemon", topenv()), c(list(args[1L]), values))
+}
+
+# setsuna daemon URL ...: the reason why it ended is no failure.
+.command_main <- function(args) {
+  .dial_main(args)
+  0L
 }
 
 # ---- fork server ----

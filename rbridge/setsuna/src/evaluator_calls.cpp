@@ -106,7 +106,8 @@ SEXP daemon_join(SEXP url) {
     UNPROTECT(2);
     return why;
   }
-  SEXP out = PROTECT(Rf_allocVector(VECSXP, 2));
+  const char* names[] = {"link", "stream", ""};
+  SEXP out = PROTECT(Rf_mkNamed(VECSXP, names));
   SEXP link = SET_VECTOR_ELT(out, 0, Rf_allocVector(INTSXP, 5));
   INTEGER(link)[0] = joined.segment.release();
   INTEGER(link)[1] = joined.host_page.release();

@@ -7,7 +7,7 @@ namespace {
 
 constexpr const R_CallMethodDef* kTables[] = {
     kCodecEntries,  kInfoEntries,      kMapEntries,         kPromiseEntries, kAddressEntries, kZygoteEntries,
-    kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,    kStatusEntries,
+    kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,    kStatusEntries,  kRelayEntries,
 };
 
 constexpr int kMaxEntries = 256;

@@ -4,9 +4,12 @@ libs <- file.path(R_PACKAGE_DIR, paste0("libs", R_ARCH))
 dir.create(libs, recursive = TRUE, showWarnings = FALSE)
 stopifnot(file.copy(c(paste0("setsuna", SHLIB_EXT), "setsuna-tls.so"), libs, overwrite = TRUE))
 
+# The same program under two names: `setsuna` is for people.
 if (file.exists("setsuna-daemon")) {
   bin <- file.path(R_PACKAGE_DIR, paste0("bin", R_ARCH))
   dir.create(bin, recursive = TRUE, showWarnings = FALSE)
-  stopifnot(file.copy("setsuna-daemon", bin, overwrite = TRUE, copy.mode = TRUE))
-  Sys.chmod(file.path(bin, "setsuna-daemon"), "0755")
+  for (name in c("setsuna-daemon", "setsuna")) {
+    stopifnot(file.copy("setsuna-daemon", file.path(bin, name), overwrite = TRUE, copy.mode = TRUE))
+    Sys.chmod(file.path(bin, name), "0755")
+  }
 }

@@ -1,6 +1,5 @@
 #include "wait.hpp"
 
-#include <signal.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -10,15 +9,11 @@
 #include "guard.hpp"
 #include "host.hpp"
 #include "host_forks.hpp"
+#include "interrupt_watch.hpp"
 #include "profile_codec.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "runtime/futex.hpp"
 #include "runtime/spin.hpp"
-
-extern "C" {
-extern int R_interrupts_pending;
-extern Rboolean R_interrupts_suspended;
-}
 
 namespace setsuna::host {
 namespace {
@@ -26,49 +21,6 @@ namespace {
 using dispatch::Task;
 
 // --- Sleeping ----------------------------------------------------------------------------------------------
-
-struct sigaction r_interrupt_action;
-std::atomic<std::uint32_t>* sleeping_on = nullptr;
-
-// Between R's last look at its interrupt flag and our sleep a Ctrl-C would be lost: so it also changes the futex word.
-void interrupt_while_sleeping(int signal, siginfo_t* info, void* context) {
-  if (std::atomic<std::uint32_t>* word = sleeping_on; word != nullptr) {
-    word->fetch_add(1, std::memory_order_relaxed);
-  }
-  if ((r_interrupt_action.sa_flags & SA_SIGINFO) != 0) {
-    r_interrupt_action.sa_sigaction(signal, info, context);
-  } else if (r_interrupt_action.sa_handler != SIG_IGN && r_interrupt_action.sa_handler != SIG_DFL) {
-    r_interrupt_action.sa_handler(signal);
-  }
-}
-
-class InterruptWatch {
- public:
-  explicit InterruptWatch(std::atomic<std::uint32_t>* word) {
-    ::sigaction(SIGINT, nullptr, &r_interrupt_action);
-    active_ = (r_interrupt_action.sa_flags & SA_SIGINFO) != 0 ||
-              (r_interrupt_action.sa_handler != SIG_IGN && r_interrupt_action.sa_handler != SIG_DFL);
-    if (active_) {
-      sleeping_on = word;
-      struct sigaction ours {};
-      ours.sa_sigaction = interrupt_while_sleeping;
-      ours.sa_flags = SA_SIGINFO;
-      sigemptyset(&ours.sa_mask);
-      ::sigaction(SIGINT, &ours, nullptr);
-    }
-  }
-  ~InterruptWatch() {
-    if (active_) {
-      ::sigaction(SIGINT, &r_interrupt_action, nullptr);
-      sleeping_on = nullptr;
-    }
-  }
-  InterruptWatch(const InterruptWatch&) = delete;
-  InterruptWatch& operator=(const InterruptWatch&) = delete;
-
- private:
-  bool active_ = false;
-};
 
 // Arms the gate of each profile; false if something is done already.
 bool arm(Host& host, const TaskRef* refs, int count, bool any) {
@@ -98,7 +50,7 @@ void disarm(Host& host, const TaskRef* refs, int count) {
 
 // A Ctrl-C from before our handler stood there has only set R's flag. While R holds interrupts back, it has to wait.
 void sleep_on_page(Host& host, std::uint32_t seen) {
-  if (R_interrupts_pending != 0 && R_interrupts_suspended == FALSE) {
+  if (interrupt_pending()) {
     return;
   }
   runtime::SharedFutex::wait(&host.page()->futex, seen);

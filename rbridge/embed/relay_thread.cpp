@@ -1,0 +1,197 @@
+#include "rbridge/embed/relay_thread.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+#include "net/signals.hpp"
+#include "rbridge/embed/evaluator.hpp"
+#include "rbridge/embed/link_greeting.hpp"
+#include "rbridge/embed/process_scan.hpp"
+#include "runtime/futex.hpp"
+
+namespace setsuna::embed {
+namespace {
+
+// The reactors of all relay threads: children that tasks fork must not keep a connection open.
+std::mutex reactors_mutex;
+std::vector<net::Reactor*>& reactors() {
+  static auto* all = new std::vector<net::Reactor*>;  // never destroyed: a thread may use it while the process exits
+  return *all;
+}
+
+void before_fork() { reactors_mutex.lock(); }
+void after_fork_in_parent() { reactors_mutex.unlock(); }
+void after_fork_in_child() {
+  reactors_mutex.unlock();
+  for (net::Reactor* reactor : reactors()) {
+    reactor->abandon_in_child();
+  }
+  reactors().clear();
+}
+
+net::Url parse(const std::string& text) {
+  net::ParsedUrl parsed = net::parse_url(text);
+  if (!parsed.url) {
+    throw std::runtime_error(parsed.error);
+  }
+  return *parsed.url;
+}
+
+net::ReactorChoice chosen_reactor() {
+  net::ReactorChoice choice = net::ReactorChoice::kAutomatic;
+  std::string error;
+  if (!net::reactor_choice_from_environment(choice, error)) {
+    throw std::runtime_error(error);
+  }
+  return choice;
+}
+
+}  // namespace
+
+RelayThread::RelayThread(DialRequest request)
+    : request_(std::move(request)),
+      url_(parse(request_.url)),
+      reactor_choice_(chosen_reactor()),
+      main_thread_(::pthread_self()) {}
+
+std::shared_ptr<RelayThread> RelayThread::start(DialRequest request) {
+  static const int installed = ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  static_cast<void>(installed);
+  const std::shared_ptr<RelayThread> made(new RelayThread(std::move(request)));
+  const net::SignalsBlocked blocked;
+  std::thread(&RelayThread::main, made).detach();
+  return made;
+}
+
+void RelayThread::change_state(State state) noexcept {
+  // Release: R's thread reads what belongs to the state after it has acquired it.
+  state_.store(static_cast<std::uint32_t>(state), std::memory_order_release);
+  // Release: who has seen this value sees the state, and does not sleep.
+  changes_.fetch_add(1, std::memory_order_release);
+  runtime::SharedFutex::wake(&changes_, 1);
+}
+
+void RelayThread::give_up() noexcept {
+  const std::lock_guard<std::mutex> lock(reactors_mutex);  // the reactor neither comes nor goes meanwhile
+  given_up_.store(true, std::memory_order_relaxed);
+  if (reactor_ != nullptr) {
+    reactor_->wake();
+  }
+}
+
+// --- The thread --------------------------------------------------------------------------------------------
+
+void RelayThread::main(std::shared_ptr<RelayThread> self) {
+  ::pthread_setname_np(::pthread_self(), "setsuna-relay");
+  self->run();
+  self->change_state(State::kOver);
+}
+
+void RelayThread::run() {
+  net::ResolveResult found = net::resolve(url_);
+  net::MadeReactor made = net::make_reactor(reactor_choice_);
+  if (made.reactor == nullptr) {
+    failure_ = made.error;
+    return;
+  }
+  made.reactor->on_wake(net::Handler::to<&RelayThread::on_wake>(this));
+  {
+    const std::lock_guard<std::mutex> lock(reactors_mutex);
+    reactor_ = std::move(made.reactor);
+    reactors().push_back(reactor_.get());
+    if (given_up_.load(std::memory_order_relaxed)) {
+      reactor_->wake();
+    }
+  }
+  const dispatch::LinkGreeting greeting = own_greeting();
+  const auto bytes = std::as_bytes(std::span(&greeting, 1));
+  net::HandshakeConfig config{request_.token, {bytes.begin(), bytes.end()}};
+  dialler_ = std::make_unique<net::Dialler>(*reactor_, url_, std::move(found), std::move(config),
+                                            static_cast<net::DiallerEvents&>(*this));
+  dialler_->start();
+  reactor_->run();
+
+  connection_.reset();  // lets go of results that were still to be sent, so the relay goes after it
+  dialler_.reset();
+  relay_.reset();
+  reactor_->close_all();
+  const std::lock_guard<std::mutex> lock(reactors_mutex);
+  std::erase(reactors(), reactor_.get());
+  reactor_.reset();
+}
+
+void RelayThread::on_wake(const net::Completion&) {
+  if (given_up_.load(std::memory_order_relaxed)) {
+    failure_ = "daemon() was interrupted";
+    reactor_->stop();
+  }
+}
+
+void RelayThread::on_doorbell(const net::Completion&) { relay_->on_doorbell(); }
+
+// --- The host ----------------------------------------------------------------------------------------------
+
+net::ConnectionSink* RelayThread::on_host(std::unique_ptr<net::Connection>& connection, std::string* refusal) {
+  *refusal = compare_greeting(connection->peer_greeting(), "the host");
+  if (!refusal->empty()) {
+    return nullptr;
+  }
+  segment_ = PrivateSegment::create(request_.data_bytes, refusal);
+  if (segment_ == nullptr) {
+    return nullptr;
+  }
+  relay_ = std::make_unique<Relay>(*segment_, static_cast<RelayProcess&>(*this), request_.relay);
+  connection_ = std::move(connection);
+  relay_->set_connection(connection_.get());
+  reactor_->watch_readable(segment_->doorbell().fd(), net::Handler::to<&RelayThread::on_doorbell>(this));
+  return relay_.get();
+}
+
+void RelayThread::on_failed(const std::string& sentence) {
+  failure_ = sentence;
+  retry_ = true;
+  reactor_->stop();
+}
+
+void RelayThread::on_welcome(const dispatch::LinkWelcome& welcome, std::span<const std::byte> hooks) {
+  welcome_ = welcome;
+  hooks_.assign(hooks.begin(), hooks.end());
+  joined_ = true;
+  change_state(State::kJoined);
+}
+
+// As Ctrl-C in a terminal: what the task has started with system() or mclapply() gets it, too.
+void RelayThread::interrupt_task() {
+  for (const pid_t pid : list_descendants()) {
+    if (const auto stat = read_process_stat(pid); stat && stat->group == ::getpgrp()) {
+      ::kill(pid, SIGINT);
+    }
+  }
+  ::pthread_kill(main_thread_, cancel_signal());
+}
+
+void RelayThread::end_now() {
+  for (const pid_t pid : list_descendants()) {
+    ::kill(pid, SIGKILL);
+  }
+  ::kill(::getpid(), SIGKILL);
+}
+
+void RelayThread::on_end(const std::string& reason, RelayEnd how) {
+  if (!joined_) {
+    failure_ =
+        "the host at " + net::quote_for_message(request_.url) + " ended the connection before its welcome: " + reason;
+    retry_ = how == RelayEnd::kLost;
+  } else if (how == RelayEnd::kLost && request_.signal_at_end > 0) {
+    ::pthread_kill(main_thread_, request_.signal_at_end);
+  }
+  reactor_->stop();
+}
+
+}  // namespace setsuna::embed
