@@ -12,6 +12,15 @@
 #include "runtime/unique_fd.hpp"
 
 namespace setsuna::net {
+namespace {
+
+// HTTP leaves out the port that goes without saying.
+std::string host_field(const Url& url) {
+  const std::string host = url.ipv6 ? "[" + url.host + "]" : url.host;
+  return url.port == (url.is_tls() ? 443 : 80) ? host : host + ":" + std::to_string(url.port);
+}
+
+}  // namespace
 
 Dialler::Dialler(Reactor& reactor, Url url, ResolveResult found, HandshakeConfig config, DiallerEvents& events)
     : reactor_(reactor), url_(std::move(url)), config_(std::move(config)), events_(events), found_(std::move(found)) {}
@@ -90,6 +99,11 @@ void Dialler::shake_hands() {
   setup.config = &config_;
   setup.maker = this;
   setup.deadline_ns = runtime::monotonic_ns() + kHandshakeNs;
+  if (url_.is_websocket()) {
+    auto layer = std::make_unique<WebSocketLayer>(url_.path, host_field(url_), opened_tls_library());
+    setup.websocket = layer.get();
+    setup.layers.push(std::move(layer));
+  }
   connection_ = std::make_unique<StreamConnection>(std::move(setup));
   connection_->start();
 }

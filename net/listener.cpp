@@ -78,6 +78,9 @@ Listener::Listener(Reactor& reactor, BindResult bound, HandshakeConfig config, L
     port->listener = this;
     port->fd = reactor_.adopt(from.fd.release());
     port->urls = std::move(from.urls);
+    for (const std::size_t url : port->urls) {
+      port->paths.push_back(urls_[url].path);
+    }
     start_accept(*port);
     ports_.push_back(std::move(port));
   }
@@ -132,17 +135,32 @@ void Listener::welcome(Port& port, int fd) {
   setup.config = &config_;
   setup.maker = this;
   setup.deadline_ns = runtime::monotonic_ns() + kHandshakeNs;
+  if (urls_[port.urls.front()].is_websocket()) {
+    auto layer = std::make_unique<WebSocketLayer>(port.paths, opened_tls_library());
+    setup.websocket = layer.get();
+    setup.layers.push(std::move(layer));
+  }
   auto connection = std::make_unique<StreamConnection>(std::move(setup));
   StreamConnection* key = connection.get();
   waiting_.emplace(key, Waiting{std::move(connection), &port});
   key->start();
 }
 
+// The layer has let in none but these.
+std::size_t Listener::url_of(const Port& port, const std::string& path) const {
+  for (const std::size_t url : port.urls) {
+    if (urls_[url].path == path) {
+      return url;
+    }
+  }
+  return port.urls.front();
+}
+
 ConnectionSink* Listener::on_proven(StreamConnection& connection, std::string* refusal) {
   const auto it = waiting_.find(&connection);
   SETSUNA_ASSERT(it != waiting_.end());
   std::unique_ptr<Connection> offered = std::move(it->second.connection);
-  ConnectionSink* sink = events_.on_peer(offered, it->second.port->urls.front(), refusal);
+  ConnectionSink* sink = events_.on_peer(offered, url_of(*it->second.port, connection.path()), refusal);
   if (sink != nullptr) {
     SETSUNA_ASSERT(offered == nullptr);
     waiting_.erase(it);
@@ -156,7 +174,7 @@ ConnectionSink* Listener::on_proven(StreamConnection& connection, std::string* r
 void Listener::on_failed(StreamConnection& connection, const std::string& reason) {
   const auto it = waiting_.find(&connection);
   SETSUNA_ASSERT(it != waiting_.end());
-  const std::string url = quote_for_message(format_url(urls_[it->second.port->urls.front()]));
+  const std::string url = quote_for_message(format_url(urls_[url_of(*it->second.port, connection.path())]));
   const std::string sentence = "refused a connection from " + connection.peer() + " at " + url + ": " + reason;
   waiting_.erase(it);
   events_.on_rejected(sentence);

@@ -70,6 +70,7 @@ class Listener final : ConnectionMaker {
     Listener* listener = nullptr;
     int fd = -1;
     std::vector<std::size_t> urls;
+    std::vector<std::string> paths;  // of them, in this order; ws and wss only
     Token accept;
     Token pause;
     bool progress = false;  // a connection came since the accept was started
@@ -88,6 +89,7 @@ class Listener final : ConnectionMaker {
   void on_accept(Port& port, const Completion& completion);
   void on_pause(Port& port, const Completion& completion);
   void welcome(Port& port, int fd);
+  std::size_t url_of(const Port& port, const std::string& path) const;
 
   Reactor& reactor_;
   const std::vector<Url> urls_;

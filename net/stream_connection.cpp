@@ -49,7 +49,12 @@ void StreamCore::start() {
   receiving_ = true;
   setup_.reactor->recv(setup_.fd, Handler::to<&StreamCore::on_received>(this));
   deadline_timer_ = setup_.reactor->timer(setup_.deadline_ns, Handler::to<&StreamCore::on_deadline>(this));
-  step(handshake_.start());
+  layers_moved();
+}
+
+const std::string& StreamCore::path() const noexcept {
+  static const std::string none;
+  return setup_.websocket != nullptr ? setup_.websocket->path() : none;
 }
 
 // The kernel may still hold the addresses of what is being sent. After shutdown() it does not read there any more: a send
@@ -78,13 +83,40 @@ void StreamCore::on_received(const Completion& completion) {
   const Guard guard(*this);
   if (completion.result > 0) {
     heard_ns_ = watchful_ ? monotonic_ns() : 0;
-    if ((state_ == State::kShaking || state_ == State::kOpen) && !reader_.feed(completion.data)) {
-      on_reader_stopped();
+    if (state_ == State::kShaking || state_ == State::kOpen) {
+      receive(completion.data);
     }
   }
   if (!completion.more) {
     receiving_ = false;
     on_stream_end(completion.result);
+  }
+}
+
+void StreamCore::receive(std::span<const std::byte> bytes) {
+  LayerStack& layers = setup_.layers;
+  const bool good = layers.empty() ? reader_.feed(bytes) : layers.receive(bytes, *this);
+  if (!good && layers.error().empty()) {
+    return on_reader_stopped();
+  }
+  if (!layers.empty() && (state_ == State::kShaking || state_ == State::kOpen)) {
+    layers_moved();
+  }
+}
+
+// They may have failed, have something to say, or be open now.
+void StreamCore::layers_moved() {
+  LayerStack& layers = setup_.layers;
+  layers.advance();
+  if (!layers.error().empty()) {
+    return finish_without_a_word(layers.error());
+  }
+  if (layers.has_output()) {
+    schedule_flush();
+  }
+  if (layers.open() && !begun_) {
+    begun_ = true;
+    step(handshake_.start());
   }
 }
 
@@ -235,14 +267,37 @@ void StreamCore::pump() {
     return;
   }
   for (Flight& flight : flights_) {
-    if (!flight.busy && queue_.fill(flight.batch)) {
+    if (!flight.busy && fill(flight)) {
       flight.busy = true;
-      const auto pieces = flight.batch.gather();
-      setup_.reactor->send(setup_.fd, std::span(pieces).first(flight.batch.piece_count),
-                           Handler::to<&Flight::on_sent>(&flight));
+      auto pieces = flight.batch.gather();
+      std::size_t count = flight.batch.piece_count;
+      if (!flight.wire.empty()) {
+        pieces[0] = {flight.wire.data(), flight.wire.size()};
+        count = 1;
+      }
+      setup_.reactor->send(setup_.fd, std::span(pieces).first(count), Handler::to<&Flight::on_sent>(&flight));
     }
   }
   check_closing();
+}
+
+bool StreamCore::fill(Flight& flight) {
+  return setup_.layers.empty() ? queue_.fill(flight.batch) : fill_through_layers(flight);
+}
+
+// What the layers have to say goes first: the others wait for it.
+bool StreamCore::fill_through_layers(Flight& flight) {
+  LayerStack& layers = setup_.layers;
+  flight.wire.clear();
+  layers.take_output(flight.wire);
+  flight.batch.tickets.clear();
+  flight.batch.total_bytes = 0;
+  if (layers.open() && !finished_ && queue_.fill(flight.batch)) {
+    const auto pieces = flight.batch.gather();
+    flight.wire.reserve(flight.wire.size() + flight.batch.total_bytes + flight.batch.total_bytes / 128 + 512);
+    layers.send(std::span(pieces).first(flight.batch.piece_count), flight.wire);
+  }
+  return !flight.wire.empty();
 }
 
 void StreamCore::on_batch_sent(Flight& flight, const Completion& completion) {
@@ -265,6 +320,9 @@ void StreamCore::on_batch_sent(Flight& flight, const Completion& completion) {
   const std::vector<std::uint64_t> tickets = std::exchange(flight.batch.tickets, {});
   if (queue_.empty() && flight.batch.bytes.capacity() > kIdleCapacity) {
     std::vector<std::byte>().swap(flight.batch.bytes);
+  }
+  if (queue_.empty() && flight.wire.capacity() > kIdleCapacity) {
+    std::vector<std::byte>().swap(flight.wire);
   }
   pump();
   if (state_ == State::kClosing) {
@@ -290,12 +348,28 @@ void StreamCore::close(const std::string& reason) {
 }
 
 void StreamCore::finish_with(NetMessage last, const std::string& told, const std::string& reason) {
+  if (!setup_.layers.open()) {
+    return finish_without_a_word(reason);
+  }
   const Guard guard(*this);
+  start_closing(reason);
+  queue_.push_last(last, told);
+}
+
+// The layers below cannot carry it, or have an ending of their own.
+void StreamCore::finish_without_a_word(const std::string& reason) {
+  const Guard guard(*this);
+  start_closing(reason);
+  const std::vector<std::uint64_t> unsent = queue_.drop();
+  late_.insert(late_.end(), unsent.begin(), unsent.end());
+  finished_ = true;
+}
+
+void StreamCore::start_closing(const std::string& reason) {
   state_ = State::kClosing;
   reason_ = reason;
   reader_.stop();
   forget_timer(watch_timer_);
-  queue_.push_last(last, told);
   close_limit_ns_ = monotonic_ns() + kLongestCloseNs;
   set_deadline(kStalledCloseNs);
   schedule_flush();
@@ -305,11 +379,19 @@ void StreamCore::finish_with(NetMessage last, const std::string& told, const std
 }
 
 void StreamCore::check_closing() {
-  if (state_ == State::kClosing && queue_.empty() && !sending()) {
-    state_ = State::kLingering;
-    ::shutdown(setup_.fd, SHUT_WR);
-    set_deadline(kLingerNs);
+  if (state_ != State::kClosing || !queue_.empty() || sending()) {
+    return;
   }
+  if (!finished_ && !setup_.layers.empty()) {
+    finished_ = true;
+    setup_.layers.finish();
+    if (setup_.layers.has_output()) {
+      return pump();
+    }
+  }
+  state_ = State::kLingering;
+  ::shutdown(setup_.fd, SHUT_WR);
+  set_deadline(kLingerNs);
 }
 
 void StreamCore::set_deadline(std::uint64_t ns_from_now) {

@@ -12,9 +12,11 @@
 
 #include "net/connection.hpp"
 #include "net/handshake.hpp"
+#include "net/layer_stack.hpp"
 #include "net/message_reader.hpp"
 #include "net/reactor.hpp"
 #include "net/send_queue.hpp"
+#include "net/websocket.hpp"
 
 namespace setsuna::net {
 
@@ -41,10 +43,12 @@ struct StreamSetup {
   const HandshakeConfig* config = nullptr;  // outlives the handshake
   ConnectionMaker* maker = nullptr;
   std::uint64_t deadline_ns = 0;  // until when it must be open
+  LayerStack layers;
+  const WebSocketLayer* websocket = nullptr;  // among the layers, if there is one
 };
 
 // The state machine behind a StreamConnection. It outlives it where the kernel still works on its sends.
-class StreamCore final : MessageReader::Events {
+class StreamCore final : MessageReader::Events, ByteSink {
  public:
   StreamCore(StreamSetup setup, StreamConnection& facade);
 
@@ -58,7 +62,7 @@ class StreamCore final : MessageReader::Events {
   std::uint64_t unsent_bytes() const noexcept;
   const std::string& peer() const noexcept { return setup_.peer; }
   std::span<const std::byte> peer_greeting() const noexcept { return handshake_.peer_greeting(); }
-  const std::string& path() const noexcept { return path_; }
+  const std::string& path() const noexcept;
 
  private:
   enum class State : std::uint8_t {
@@ -74,6 +78,7 @@ class StreamCore final : MessageReader::Events {
     StreamCore* core = nullptr;
     bool busy = false;
     SendBatch batch;
+    std::vector<std::byte> wire;  // what the layers made of it
     void on_sent(const Completion& completion) { core->on_batch_sent(*this, completion); }
   };
 
@@ -97,7 +102,12 @@ class StreamCore final : MessageReader::Events {
   void on_message(const MessageHeader& header, std::span<const std::byte> head,
                   std::span<const std::byte> body) override;
 
+  // Of the layers.
+  bool on_bytes(std::span<const std::byte> bytes) override { return reader_.feed(bytes); }
+
   void on_received(const Completion& completion);
+  void receive(std::span<const std::byte> bytes);
+  void layers_moved();
   void on_stream_end(std::int64_t result);
   void on_reader_stopped();
   void on_net_message(NetMessage type, std::span<const std::byte> bytes);
@@ -108,10 +118,14 @@ class StreamCore final : MessageReader::Events {
   void schedule_flush();
   void on_flush(const Completion& completion);
   void pump();
+  bool fill(Flight& flight);
+  bool fill_through_layers(Flight& flight);
   void on_batch_sent(Flight& flight, const Completion& completion);
   void release(std::span<const std::uint64_t> tickets);
 
   void finish_with(NetMessage last, const std::string& told, const std::string& reason);
+  void finish_without_a_word(const std::string& reason);
+  void start_closing(const std::string& reason);
   void check_closing();
   void set_deadline(std::uint64_t ns_from_now);
   void on_deadline(const Completion& completion);
@@ -136,10 +150,11 @@ class StreamCore final : MessageReader::Events {
   SendQueue queue_;
   std::vector<std::uint64_t> late_;  // tickets of what was to be sent after a close()
   std::array<Flight, 2> flights_;    // one is sent, the next one waits behind it
-  std::string path_;
   std::string reason_;
   std::string write_error_;
   bool receiving_ = false;
+  bool begun_ = false;     // the handshake: all layers are open
+  bool finished_ = false;  // the layers have said farewell
   bool watchful_ = false;
   int guards_ = 0;
   std::uint64_t heard_ns_ = 0;        // while watchful

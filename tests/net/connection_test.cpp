@@ -1,4 +1,4 @@
-// Connections from end to end, over tcp.
+// Connections from end to end, over each transport.
 #include "tests/net/link_fixture.hpp"
 
 namespace setsuna::net {
@@ -6,7 +6,7 @@ namespace {
 
 using testing::HasSubstr;
 using Connections = LinkTest;
-SETSUNA_ON_ALL_REACTORS(Connections);
+INSTANTIATE_TEST_SUITE_P(Links, Connections, testing::ValuesIn(link_params({"tcp", "ws"})), link_param_name);
 
 TEST_P(Connections, BothProveWhoTheyAreAndTalk) {
   Host& host = this->host();
@@ -83,7 +83,7 @@ TEST_P(Connections, WrongTokensAreRefusedOnBothSidesWithTheReason) {
 }
 
 TEST_P(Connections, OpenHostsWantNoToken) {
-  Host& host = this->host("tcp://127.0.0.1:0", std::nullopt);
+  Host& host = this->host(std::nullopt);
   Client& good = dial(host.urls[0], std::nullopt);
   Client& bad = dial(host.urls[0], "secret");
   run_until([&] { return good.end.opened && !bad.failed.empty() && host.rejected.size() == 1; });
@@ -240,7 +240,7 @@ TEST_P(Connections, ARejectedMessageEndsTheConnection) {
 }
 
 TEST_P(Connections, NobodyThere) {
-  const Url any[] = {parse_url("tcp://127.0.0.1:0").url.value()};
+  const Url any[] = {parse_url(any_url()).url.value()};
   const Url url = bind_urls(any).urls.at(0);  // and closed again
   Client& client = dial(url);
   run_until([&] { return !client.failed.empty(); });

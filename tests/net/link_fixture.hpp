@@ -150,8 +150,22 @@ struct Client : DiallerEvents {
   }
 };
 
-class LinkTest : public ReactorTest {
+// On which reactor, over what: "tcp", "ws".
+struct LinkParam {
+  Kind kind;
+  const char* scheme;
+};
+
+inline std::ostream& operator<<(std::ostream& out, const LinkParam& param) {
+  return out << param.kind << '_' << param.scheme;
+}
+
+class LinkTest : public ReactorFixture, public testing::WithParamInterface<LinkParam> {
  protected:
+  void SetUp() override { set_up(GetParam().kind); }
+
+  std::string any_url() const { return std::string(GetParam().scheme) + "://127.0.0.1:0"; }
+
   void TearDown() override {
     hosts_.clear();
     clients_.clear();
@@ -160,7 +174,9 @@ class LinkTest : public ReactorTest {
     }
   }
 
-  Host& host(const std::string& url = "tcp://127.0.0.1:0", const std::optional<std::string>& token = "secret") {
+  Host& host(const std::optional<std::string>& token = "secret") { return host_at(any_url(), token); }
+
+  Host& host_at(const std::string& url, const std::optional<std::string>& token = "secret") {
     const Url parsed[] = {parse_url(url).url.value()};
     BindResult bound = bind_urls(parsed);
     EXPECT_EQ(bound.message, "");
@@ -199,5 +215,21 @@ class LinkTest : public ReactorTest {
   std::vector<std::unique_ptr<Host>> hosts_;
   std::vector<std::unique_ptr<Client>> clients_;
 };
+
+inline std::string link_param_name(const testing::TestParamInfo<LinkParam>& info) {
+  std::string name = testing::PrintToString(info.param);
+  std::replace(name.begin(), name.end(), '+', '_');
+  return name;
+}
+
+inline std::vector<LinkParam> link_params(std::initializer_list<const char*> schemes) {
+  std::vector<LinkParam> out;
+  for (const char* scheme : schemes) {
+    for (const Kind kind : {Kind::kIoUring, Kind::kIoUringPlain, Kind::kEpoll}) {
+      out.push_back({kind, scheme});
+    }
+  }
+  return out;
+}
 
 }  // namespace setsuna::net

@@ -71,11 +71,11 @@ struct Recorder {
   std::int64_t last() const { return results.empty() ? INT64_MIN : results.back(); }
 };
 
-class ReactorTest : public testing::TestWithParam<Kind> {
+class ReactorFixture : public testing::Test {
  protected:
-  void SetUp() override {
-    MadeReactor made = make(GetParam());
-    if (made.reactor == nullptr && (GetParam() == Kind::kIoUring || GetParam() == Kind::kIoUringPlain)) {
+  void set_up(Kind kind) {
+    MadeReactor made = make(kind);
+    if (made.reactor == nullptr && (kind == Kind::kIoUring || kind == Kind::kIoUringPlain)) {
       GTEST_SKIP() << made.error;
     }
     ASSERT_NE(made.reactor, nullptr) << made.error;
@@ -133,6 +133,11 @@ class ReactorTest : public testing::TestWithParam<Kind> {
   static bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
   std::unique_ptr<Reactor> reactor_;
+};
+
+class ReactorTest : public ReactorFixture, public testing::WithParamInterface<Kind> {
+ protected:
+  void SetUp() override { set_up(GetParam()); }
 };
 
 // Bytes in which every position is recognisable.
