@@ -55,6 +55,7 @@ class Constants {
   bool release(std::uint32_t index) { return --all_[index].references == 0; }
   void forget(std::uint32_t index) { all_[index] = Constant(); }
   Constant& operator[](std::uint32_t index) { return all_[index]; }
+  const Constant& operator[](std::uint32_t index) const { return all_[index]; }
   std::size_t size() const { return all_.size(); }
 
  private:

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "runtime/assert.hpp"
 
@@ -39,8 +40,14 @@ void keep_bytes(Task& task, const std::uint8_t* bytes, std::uint64_t length) {
 
 }  // namespace
 
-Pool::Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes)
-    : config_(config), queue_(queue), arena_(arena), processes_(processes), fifos_(1 + config.daemon_max) {
+Pool::Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes, LinkPort* links)
+    : config_(config),
+      queue_(queue),
+      arena_(arena),
+      processes_(processes),
+      links_(links, config.prefetch, constants_),
+      fifos_(1 + config.daemon_max) {
+  SETSUNA_ASSERT(config.daemon_max < kLinkQueueBase);
   for (std::uint32_t b = runtime::kHoldBits; b-- > 0;) {
     free_blocks_.push_back(static_cast<std::uint16_t>(b));
   }
@@ -111,8 +118,9 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
     resolve_death(index, dying_);
     return index;
   }
-  // FIFO: a free slot is not for us while others wait in the spill.
-  if (fifo(task.queue()).head == kNoTask && place(index)) {
+  // FIFO: a free slot is not for us while others wait in the spill. What is for one link waits for it in its own queue.
+  const bool for_link = is_link_queue(task.queue());
+  if (!for_link && fifo(task.queue()).head == kNoTask && place(index)) {
     *must_wake = true;
     *wake_queue = task.queue();
   } else {
@@ -120,7 +128,7 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
       keep_bytes(task, spec.bytes, spec.length);
     }
     append(index);
-    if (queue_.arm_refill()) {
+    if (!for_link && queue_.arm_refill()) {
       refill();  // it ran low between our look and the arming
     }
   }
@@ -136,35 +144,46 @@ bool Pool::nobody_will_take(std::uint32_t queue) const {
   if (queue == kReadyQueue) {
     return false;
   }
+  if (is_link_queue(queue)) {
+    return !links_.online(queue - kLinkQueueBase);
+  }
   const bool exists = queue < daemons_.size();
   return !exists || daemons_[queue].state == DaemonInfo::State::kDead ||
          daemons_[queue].state == DaemonInfo::State::kVacant;
 }
 
-void Pool::append(std::uint32_t index) {
-  Task& task = table_[index];
-  Fifo& list = fifo(task.queue());
-  task.next = kNoTask;
-  task.in_fifo = true;
+// To the front: it has waited its turn once.
+void Pool::prepend(std::uint32_t index) {
+  Fifo& list = fifo(table_[index].queue());
   if (list.head == kNoTask) {
-    list.head = index;
-    if (task.queue() != kReadyQueue) {
-      waiting_mailboxes_.push_back(task.queue());
-    }
-  } else {
-    table_[list.tail].next = index;
+    append(index);
+    return;
   }
-  list.tail = index;
-  ++spilled_;
+  table_[index].next = list.head;
+  table_[index].in_fifo = true;
+  list.head = index;
+  ++waiting_for(table_[index].queue());
 }
 
-// Spilled -> in a slot of its queue. False: no slot, or its mailbox is full.
-bool Pool::place(std::uint32_t index) {
+void Pool::append(std::uint32_t index) {
   Task& task = table_[index];
-  const std::uint32_t slot = slot_for_task();
-  if (slot == kNoSlot) {
-    return false;
+  const std::uint32_t queue = task.queue();
+  Fifo& list = fifo(queue);
+  task.next = kNoTask;
+  task.in_fifo = true;
+  const bool was_empty = list.head == kNoTask;
+  (was_empty ? list.head : table_[list.tail].next) = index;
+  list.tail = index;
+  ++waiting_for(queue);
+  if (was_empty && is_link_queue(queue)) {
+    links_.queue_changed(queue - kLinkQueueBase);
+  } else if (was_empty && queue != kReadyQueue) {
+    waiting_mailboxes_.push_back(queue);
   }
+}
+
+SlotContent Pool::content_for(std::uint32_t index) const {
+  const Task& task = table_[index];
   SlotContent content;
   content.kind = task.kind;
   content.arg_bytes = task.bytes;
@@ -187,14 +206,29 @@ bool Pool::place(std::uint32_t index) {
     content.flags |= runtime::kTaskHasStream;
     content.stream = streams_.at(index).data();
   }
+  return content;
+}
+
+// Spilled -> in a slot of its queue. False: no slot, or its mailbox is full.
+bool Pool::place(std::uint32_t index) {
+  const std::uint32_t slot = slot_for_task();
+  if (slot == kNoSlot) {
+    return false;
+  }
   std::uint32_t generation = 0;
-  if (!queue_.publish(slot, content, task.queue(), &generation)) {
+  if (!queue_.publish(slot, content_for(index), table_[index].queue(), &generation)) {
     queue_.return_unused(slot);
     return false;
   }
+  occupy(slot, generation, index);
+  return true;
+}
+
+void Pool::occupy(std::uint32_t slot, std::uint32_t generation, std::uint32_t index) {
   if (slots_.size() <= slot) {
     slots_.resize(slot + 1);
   }
+  Task& task = table_[index];
   SlotUse& use = slots_[slot];
   SETSUNA_ASSERT(!use.used);
   use = SlotUse{index,          task.constant(), task.area_arg ? task.offset : 0,
@@ -213,50 +247,75 @@ bool Pool::place(std::uint32_t index) {
   task.slot = slot;
   task.slot_generation = generation;
   task.state = TaskState::kPlaced;
-  return true;
+}
+
+// The task leaves its slot, which the caller gives up, for a FIFO of the host.
+std::uint32_t Pool::unplace(std::uint32_t slot, std::uint32_t queue) {
+  SlotUse& use = slots_[slot];
+  const std::uint32_t index = use.task;
+  Task& task = table_[index];
+  const SlotContent content = queue_.content_of(slot);
+  task.state = TaskState::kSpilled;
+  if (use.in_area) {
+    task.where = Task::Where::kArea;
+    task.offset = use.area_offset;
+  } else {
+    keep_bytes(task, content.inline_arg, use.bytes);
+  }
+  if (content.stream != nullptr) {
+    task.has_stream = true;
+    std::copy(content.stream, content.stream + 6, streams_[index].begin());
+  }
+  use = SlotUse();
+  task.set_queue(queue);
+  return index;
 }
 
 // --- Spill -------------------------------------------------------------------------------------------------
 
 // The head leaves; `next` is what it was linked to (its link and its slot share memory).
-void Pool::pop_front(Fifo& list, std::uint32_t next) {
+void Pool::pop_front(std::uint32_t queue, std::uint32_t next) {
+  Fifo& list = fifo(queue);
+  table_[list.head].in_fifo = false;
   list.head = next;
   if (list.head == kNoTask) {
     list.tail = kNoTask;
   }
-  --spilled_;
+  --waiting_for(queue);
 }
 
-void Pool::refill_queue(Fifo& list) {
-  while (list.head != kNoTask) {
-    const std::uint32_t index = list.head;
-    Task& task = table_[index];
-    if (task.state == TaskState::kSpilled) {
-      const std::uint32_t queue = task.queue();
-      const std::uint32_t next = task.next;
-      if (!place(index)) {
-        return;
-      }
-      task.in_fifo = false;
-      pop_front(list, next);
-      queue_.wake_for(queue);
-      continue;
+// What was resolved while it waited leaves the front of the queue. The task at the front then, or kNoTask.
+std::uint32_t Pool::front_of(std::uint32_t queue) {
+  for (;;) {
+    const std::uint32_t index = fifo(queue).head;
+    if (index == kNoTask || table_[index].state == TaskState::kSpilled) {
+      return index;
     }
-    task.in_fifo = false;
-    pop_front(list, task.next);  // a tombstone: cancelled while it waited
-    if (task.dropped) {
+    pop_front(queue, table_[index].next);
+    if (table_[index].dropped) {
       table_.remove(index);
     }
+  }
+}
+
+void Pool::refill_queue(std::uint32_t queue) {
+  for (std::uint32_t index = front_of(queue); index != kNoTask; index = front_of(queue)) {
+    const std::uint32_t next = table_[index].next;
+    if (!place(index)) {
+      return;
+    }
+    pop_front(queue, next);
+    queue_.wake_for(queue);
   }
 }
 
 void Pool::refill() {
   do {
     start_waiting();
-    refill_queue(fifos_[0]);
+    refill_queue(kReadyQueue);
     std::size_t kept = 0;
     for (std::uint32_t daemon : waiting_mailboxes_) {
-      refill_queue(fifo(daemon));
+      refill_queue(daemon);
       if (fifo(daemon).head != kNoTask) {
         waiting_mailboxes_[kept++] = daemon;
       }
@@ -301,18 +360,23 @@ void Pool::discard_result(const SlotResult& result) {
 }
 
 void Pool::on_done(std::uint32_t slot, const SlotResult& result) {
+  deliver(slot, result);
+  free_slot_use(slot);
+}
+
+void Pool::deliver(std::uint32_t slot, const SlotResult& result) {
   SlotUse& use = slots_[slot];
   SETSUNA_ASSERT(use.used);
-  if (use.task == kNoTask) {
+  const std::uint32_t index = std::exchange(use.task, kNoTask);
+  if (index == kNoTask) {
     discard_result(result);  // abandoned, or a replay
-  } else {
-    Task& task = table_[use.task];
-    SETSUNA_ASSERT(task.state == TaskState::kPlaced && task.slot == slot);
-    ++completed_;
-    store_result(task, result);
-    resolved_now(task, use.task);
+    return;
   }
-  free_slot_use(slot);
+  Task& task = table_[index];
+  SETSUNA_ASSERT(task.state == TaskState::kPlaced && task.slot == slot);
+  ++completed_;
+  store_result(task, result);
+  resolved_now(task, index);
 }
 
 void Pool::resolved_now(Task& task, std::uint32_t index) {
@@ -450,6 +514,8 @@ bool Pool::cancel(std::uint32_t index, ErrorCode code, std::uint64_t now_ns) {
   }
   if (task.state == TaskState::kSpilled) {
     free_arguments(task);
+  } else if (cancel_in_hand(index, now_ns)) {
+    // a link has it
   } else if (queue_.cancel_ready(task.slot, task.slot_generation)) {
     free_slot_use(task.slot);
   } else {
@@ -497,6 +563,10 @@ void Pool::on_time(std::uint64_t now_ns) {
     const SlotUse& use = slots_[timer.index];
     const auto generation = static_cast<std::uint32_t>(timer.serial);
     if (!use.used || use.task != kNoTask || use.generation != generation) {
+      continue;
+    }
+    if (links_.holds(timer.index)) {
+      kill_overdue(timer, now_ns);
       continue;
     }
     const std::uint32_t owner = queue_.owner_of(timer.index, generation);
@@ -549,6 +619,7 @@ void Pool::release_constant(std::uint32_t constant) {
   if (constants_.release(constant)) {
     const Constant gone = constants_[constant];
     constants_.forget(constant);
+    links_.constant_released(gone.key);
     retire_block(gone.offset, gone.block);
   }
 }
@@ -640,6 +711,7 @@ std::uint32_t Pool::add_daemon(bool external, std::uint32_t* epoch) {
   info.forked_by_us = !external;
   info.killed_by_us = false;
   *epoch = info.epoch;
+  settle_parked();
   if (!external) {
     start(index);
   } else if (!replay_to(index)) {
@@ -690,6 +762,21 @@ void Pool::on_online(std::uint32_t index, std::uint32_t epoch) {
   ++cumulative_;
 }
 
+// A slot whose owner is gone, or is the host: its task is to be run by whoever serves `queue`. False: not through a slot.
+bool Pool::requeue(std::uint32_t slot, std::uint32_t queue) {
+  std::uint32_t generation = 0;
+  if (is_link_queue(queue) || !queue_.requeue(slot, queue, &generation)) {
+    return false;
+  }
+  SlotUse& use = slots_[slot];
+  use.queue = queue;
+  use.generation = generation;
+  Task& task = table_[use.task];
+  task.slot_generation = generation;
+  task.set_queue(queue);
+  return true;
+}
+
 bool Pool::on_orphan(std::uint32_t slot, runtime::SlotState state) {
   SlotUse& use = slots_[slot];
   SETSUNA_ASSERT(use.used);
@@ -698,16 +785,13 @@ bool Pool::on_orphan(std::uint32_t slot, runtime::SlotState state) {
   if (use.task != kNoTask && !doomed && use.retries > 0 && use.kind != TaskKind::kEverywhere) {
     --use.retries;
     Task& task = table_[use.task];
+    --task.retries;
     const std::uint32_t queue = config_.dispatcher ? kReadyQueue : pick_round_robin();
-    std::uint32_t generation = 0;
-    if (queue_.requeue(slot, queue, &generation)) {
-      use.queue = queue;
-      use.generation = generation;
-      task.slot_generation = generation;
-      task.set_queue(queue);
-      --task.retries;
+    if (requeue(slot, queue)) {
       return true;
     }
+    append(unplace(slot, queue));  // waits in the host, for room in that mailbox or for that link
+    return false;
   }
   if (use.task != kNoTask) {
     resolve_death(use.task, dying_);
@@ -738,14 +822,14 @@ void Pool::on_dead(std::uint32_t index, std::uint32_t epoch, const DeathNote& no
     return;
   }
   if (config_.ephemeral) {
-    fail_queue_of(index, note);
+    fail_queue_of(index, note, false);
     give_up_if_hopeless();
     spawn_ephemeral();
   } else if (!leaving && info.forked_by_us && config_.respawn && info.failed_starts < kFailedStartsMax) {
-    fail_queue_of(index, note);
+    fail_queue_of(index, note, false);
     respawn(index);
   } else {
-    fail_queue_of(index, note);
+    fail_queue_of(index, note, false);
     give_up_if_hopeless();
   }
   if (spilled_ > 0) {
@@ -753,22 +837,14 @@ void Pool::on_dead(std::uint32_t index, std::uint32_t epoch, const DeathNote& no
   }
 }
 
-// Tasks that waited in the host for this daemon's mailbox.
-void Pool::fail_queue_of(std::uint32_t index, const DeathNote& note) {
-  Fifo& list = fifo(index);
-  while (list.head != kNoTask) {
-    const std::uint32_t waiting = list.head;
+// Tasks that waited in the host for this daemon or link. With `move_on`, those of users go to others, whatever their
+// retries.
+void Pool::fail_queue_of(std::uint32_t queue, const DeathNote& note, bool move_on) {
+  for (std::uint32_t waiting = front_of(queue); waiting != kNoTask; waiting = front_of(queue)) {
     Task& task = table_[waiting];
-    task.in_fifo = false;
-    pop_front(list, task.next);
-    if (task.state != TaskState::kSpilled) {
-      if (task.dropped) {
-        table_.remove(waiting);
-      }
-      continue;
-    }
-    if (task.retries > 0 && task.kind != TaskKind::kEverywhere) {
-      --task.retries;
+    pop_front(queue, task.next);
+    if ((move_on || task.retries > 0) && task.kind != TaskKind::kEverywhere) {
+      task.retries -= move_on ? 0 : 1;
       task.set_queue(pick_round_robin());
       append(waiting);
       continue;
@@ -780,7 +856,11 @@ void Pool::fail_queue_of(std::uint32_t index, const DeathNote& note) {
     free_arguments(task);
     resolve_death(waiting, note);
   }
-  std::erase(waiting_mailboxes_, index);
+  if (is_link_queue(queue)) {
+    links_.queue_changed(queue - kLinkQueueBase);
+  } else {
+    std::erase(waiting_mailboxes_, queue);
+  }
 }
 
 void Pool::respawn(std::uint32_t index) {
@@ -812,13 +892,21 @@ void Pool::give_up_if_hopeless() {
   }
 }
 
+// Daemons and links in turn.
 std::uint32_t Pool::pick_round_robin() {
-  for (std::size_t step = 0; step < daemons_.size(); ++step) {
-    const auto index = static_cast<std::uint32_t>((next_daemon_ + step) % daemons_.size());
-    const DaemonInfo::State state = daemons_[index].state;
+  const auto locals = static_cast<std::uint32_t>(daemons_.size());
+  const std::vector<std::uint32_t>& links = links_.all_online();
+  const auto places = locals + static_cast<std::uint32_t>(links.size());
+  for (std::uint32_t step = 0; step < places; ++step) {
+    const std::uint32_t place = (next_daemon_ + step) % places;
+    if (place >= locals) {
+      next_daemon_ = place + 1;
+      return kLinkQueueBase + links[place - locals];
+    }
+    const DaemonInfo::State state = daemons_[place].state;
     if (state == DaemonInfo::State::kStarting || state == DaemonInfo::State::kLive) {
-      next_daemon_ = index + 1;
-      return index;
+      next_daemon_ = place + 1;
+      return place;
     }
   }
   return kReadyQueue;  // nobody yet: the first to come takes it
@@ -834,15 +922,19 @@ void Pool::spawn_ephemeral() {
 }
 
 std::uint32_t Pool::online() const {
-  return static_cast<std::uint32_t>(std::count_if(
-      daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) { return info.state == DaemonInfo::State::kLive; }));
+  return links_online() +
+         static_cast<std::uint32_t>(std::count_if(daemons_.begin(), daemons_.end(), [](const auto& info) {
+           return info.state == DaemonInfo::State::kLive;
+         }));
 }
 
-std::uint32_t Pool::alive() const {
+std::uint32_t Pool::local_alive() const {
   return static_cast<std::uint32_t>(std::count_if(daemons_.begin(), daemons_.end(), [](const DaemonInfo& info) {
     return info.state == DaemonInfo::State::kLive || info.state == DaemonInfo::State::kStarting;
   }));
 }
+
+std::uint32_t Pool::alive() const { return local_alive() + links_online(); }
 
 // --- End ---------------------------------------------------------------------------------------------------
 
@@ -855,7 +947,10 @@ void Pool::reset() {
       free_arguments(task);
       resolve_error(i, ErrorCode::kClosed);
     } else if (task.state == TaskState::kPlaced) {
-      if (queue_.cancel_ready(task.slot, task.slot_generation)) {
+      if (links_.parked(task.slot)) {
+        links_.unpark(task.slot);
+        release_host_slot(task.slot);
+      } else if (queue_.cancel_ready(task.slot, task.slot_generation)) {
         free_slot_use(task.slot);
       } else {
         slots_[task.slot].task = kNoTask;
@@ -863,16 +958,11 @@ void Pool::reset() {
       resolve_error(i, ErrorCode::kClosed);
     }
   }
-  for (Fifo& list : fifos_) {
-    while (list.head != kNoTask) {
-      const std::uint32_t index = list.head;
-      table_[index].in_fifo = false;
-      pop_front(list, table_[index].next);
-      if (table_[index].dropped) {
-        table_.remove(index);
-      }
-    }
+  front_of(kReadyQueue);  // all are resolved: this empties the queue
+  for (std::uint32_t daemon = 0; daemon < daemons_.size(); ++daemon) {
+    front_of(daemon);
   }
+  reset_links();
   waiting_mailboxes_.clear();
   log_.clear();
   for (const std::uint32_t index : unstarted_) {
@@ -889,7 +979,7 @@ StreamState Pool::take_stream() {
 
 Counts Pool::counts(std::uint64_t executing) const {
   Counts counts;
-  counts.executing = std::min(executing, unfinished_);
+  counts.executing = std::min(executing + links_.busy(), unfinished_);
   counts.awaiting = unfinished_ - counts.executing;
   counts.completed = completed_;
   counts.cumulative = cumulative_;
@@ -909,7 +999,8 @@ void Pool::sanity_check() const {
       SETSUNA_ASSERT(slots_[task.slot].generation == task.slot_generation);
     }
   }
-  SETSUNA_ASSERT(unfinished == unfinished_ && fifo_count == spilled_);
+  SETSUNA_ASSERT(unfinished == unfinished_ && fifo_count == spilled_ + bound_);
+  links_.sanity_check();
   for (const SlotUse& use : slots_) {
     SETSUNA_ASSERT(!use.used || use.task == kNoTask || table_[use.task].state == TaskState::kPlaced);
   }

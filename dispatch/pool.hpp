@@ -1,15 +1,17 @@
-// A compute profile's scheduler: tasks, the spill behind the slots, cancel, timeouts, retry, memory budget, daemons and
-// their deaths. Pure: it acts through the ports and is told the time. Not thread-safe: the host serialises all calls
-// with its mutex (R thread and reactor thread both drive it).
+// A compute profile's scheduler: tasks, the spill behind the slots, cancel, timeouts, retry, memory budget, daemons of this
+// machine and remote ones (links), and their deaths. Pure: it acts through the ports and is told the time.
+// Not thread-safe: the host serialises all calls with its mutex (R thread and reactor thread both drive it).
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "dispatch/constants.hpp"
+#include "dispatch/links.hpp"
 #include "dispatch/ports.hpp"
 #include "dispatch/rng_stream.hpp"
 #include "dispatch/task_table.hpp"
@@ -27,6 +29,10 @@ struct PoolConfig {
   std::uint64_t cancel_grace_ns = 2'000'000'000;  // a cancelled task that runs on: its daemon is killed after this
   std::uint32_t daemon_max = runtime::kMaxDaemons;
   std::uint32_t ephemeral_max = 128;  // fresh processes at a time; further tasks wait their turn
+  // Tasks that a link may hold beyond the one that it runs. Used only while no consumer idles; and not in a pool with local
+  // daemons, who fall idle without telling. When a link dies, those that waited behind another go to others, whatever their
+  // retries: one of them may have begun, if the answer to the one before it was lost.
+  std::uint32_t prefetch = 0;
 };
 
 struct SubmitSpec {
@@ -39,7 +45,7 @@ struct SubmitSpec {
   std::uint32_t constant = kNoConstant;  // the pool takes a reference of its own
   std::uint64_t deadline_ns = 0;         // 0: none
   std::uint8_t retries = 0;
-  std::uint32_t queue = runtime::kReadyQueue;  // a daemon index for everywhere()
+  std::uint32_t queue = runtime::kReadyQueue;  // for everywhere(): a daemon index, or kLinkQueueBase + link
   bool notify = false;
   bool spread = false;
 };
@@ -61,7 +67,8 @@ struct Counts {
 
 class Pool final : private HarvestSink, private ReapSink {
  public:
-  Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes);
+  // `links` null: it will have none.
+  Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes, LinkPort* links = nullptr);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -131,9 +138,34 @@ class Pool final : private HarvestSink, private ReapSink {
   // It is surely gone (and its stores with it). `leaving`: it said so itself before (maxtasks, idletime, ...).
   void on_dead(std::uint32_t index, std::uint32_t epoch, const DeathNote& note, bool leaving);
   const std::vector<DaemonInfo>& daemons() const { return daemons_; }
-  std::uint32_t online() const;
-  std::uint32_t alive() const;  // starting or live
+  std::uint32_t online() const;  // links included
+  std::uint32_t alive() const;   // starting or live; links included
   bool gave_up() const { return gave_up_; }
+
+  // --- Remote daemons --------------------------------------------------------------------------------------
+  // Called by the reactor, under the mutex, which has the connections; so nothing is sent to a link by other calls (but
+  // what LinkPort says). These calls resolve tasks, and move them between slots, unseen by the gate on which the host thread
+  // may sleep: it is to be woken after them.
+
+  // Online at once, but sent nothing before the next feed_links(): the caller needs its number first. kNoLink: it is full,
+  // or closed.
+  std::uint32_t add_link(std::int32_t pid);
+  // For every send_task(): the argument's bytes have left. May come after the result.
+  void on_link_sent(std::uint32_t link, std::uint64_t id);
+  void on_link_constant_sent(std::uint32_t link, std::uint64_t key);
+  // The pool takes over the result's block. A stale id: the block is released.
+  void on_link_result(std::uint32_t link, std::uint64_t id, const SlotResult& result);
+  void on_link_retracted(std::uint32_t link, std::uint64_t id);
+  // It will begin no other task. on_link_dead() follows.
+  void on_link_leaving(std::uint32_t link);
+  // The last word about this link.
+  void on_link_dead(std::uint32_t link, const DeathNote& note);
+  // Some link has room and there is work for it: the reactor is to call feed_links(). Looked at after every call that may
+  // have made work: submit(), progress(), on_dead(), ... It may stay true after feed_links(), until a slot becomes free.
+  bool links_hungry() const;
+  void feed_links();
+  const std::vector<LinkInfo>& links() const { return links_.info(); }
+  std::uint32_t links_online() const { return static_cast<std::uint32_t>(links_.all_online().size()); }
 
   // --- Time and end ----------------------------------------------------------------------------------------
   std::uint64_t next_deadline_ns() const { return timers_.next_ns(); }
@@ -153,9 +185,6 @@ class Pool final : private HarvestSink, private ReapSink {
   void sanity_check() const;
 
  private:
-  struct Fifo {
-    std::uint32_t head = kNoTask, tail = kNoTask;
-  };
   // Who stands in a slot: outlives the task when the task was cancelled while it ran.
   struct SlotUse {
     std::uint32_t task = kNoTask;  // kNoTask: abandoned (or free)
@@ -179,12 +208,24 @@ class Pool final : private HarvestSink, private ReapSink {
   void on_done(std::uint32_t slot, const SlotResult& result) override;
   bool on_orphan(std::uint32_t slot, runtime::SlotState state) override;
 
-  Fifo& fifo(std::uint32_t queue) { return fifos_[queue == runtime::kReadyQueue ? 0 : queue + 1]; }
+  Fifo& fifo(std::uint32_t queue) {
+    return is_link_queue(queue) ? links_.fifo(queue - kLinkQueueBase)
+                                : fifos_[queue == runtime::kReadyQueue ? 0 : queue + 1];
+  }
+  // Of tasks that wait in FIFOs of this kind.
+  std::uint64_t& waiting_for(std::uint32_t queue) { return is_link_queue(queue) ? bound_ : spilled_; }
   void append(std::uint32_t index);
+  void prepend(std::uint32_t index);
   bool place(std::uint32_t index);
+  SlotContent content_for(std::uint32_t index) const;
+  void occupy(std::uint32_t slot, std::uint32_t generation, std::uint32_t index);
+  bool requeue(std::uint32_t slot, std::uint32_t queue);
+  std::uint32_t unplace(std::uint32_t slot, std::uint32_t queue);
+  void deliver(std::uint32_t slot, const SlotResult& result);
   void refill();
-  void refill_queue(Fifo& fifo);
-  void pop_front(Fifo& fifo, std::uint32_t next);
+  void refill_queue(std::uint32_t queue);
+  void pop_front(std::uint32_t queue, std::uint32_t next);
+  std::uint32_t front_of(std::uint32_t queue);
   void resolve_error(std::uint32_t index, ErrorCode code);
   void resolve_death(std::uint32_t index, const DeathNote& note);
   void resolved_now(Task& task, std::uint32_t index);
@@ -201,7 +242,29 @@ class Pool final : private HarvestSink, private ReapSink {
   void start(std::uint32_t index);
   void start_waiting();
   void respawn(std::uint32_t index);
-  void fail_queue_of(std::uint32_t index, const DeathNote& note);
+  std::uint32_t local_alive() const;
+  void fail_queue_of(std::uint32_t queue, const DeathNote& note, bool move_on);
+
+  // pool_links.cpp
+  std::uint32_t flight_of(std::uint32_t link, std::uint64_t id) const;
+  void serve_links();
+  bool feed_own(std::uint32_t link);
+  void feed_shared();
+  bool may_prefetch() const;
+  std::uint32_t next_shared_slot();
+  std::uint32_t slot_for_bound();
+  void send_to_link(std::uint32_t link, std::uint32_t slot, bool bound);
+  void release_host_slot(std::uint32_t slot);
+  void hand_over(std::uint32_t slot, std::uint32_t queue);
+  void give_back(std::uint32_t slot, bool bound);
+  void retry_or_fail(std::uint32_t slot);
+  void fail(std::uint32_t slot);
+  void lose_flight(std::uint32_t slot, bool leaving, bool* begun);
+  void settle_parked();
+  bool cancel_in_hand(std::uint32_t index, std::uint64_t now_ns);
+  void kill_overdue(const Timer& timer, std::uint64_t now_ns);
+  void reset_links();
+  std::shared_ptr<const Links::Bytes> log_copy();
   void spawn_ephemeral();
   void give_up_if_hopeless();
 
@@ -212,6 +275,7 @@ class Pool final : private HarvestSink, private ReapSink {
   TaskTable table_;
   Timers timers_;
   Constants constants_;
+  Links links_;
   std::vector<Fifo> fifos_;                       // 0: shared; 1 + i: daemon i
   std::vector<std::uint32_t> waiting_mailboxes_;  // daemons with a non-empty FIFO
   std::vector<SlotUse> slots_;                    // grows with the highest slot used
@@ -223,13 +287,15 @@ class Pool final : private HarvestSink, private ReapSink {
   std::unordered_set<std::uint64_t> live_results_;            // result blocks that tasks or views still need
   std::vector<std::uint32_t> notifications_;
   std::vector<std::uint8_t> log_;
-  std::vector<std::uint32_t> replay_slots_;  // set aside: new daemons replay the log even when tasks fill all slots
-  std::vector<std::uint32_t> unstarted_;     // daemons (kStarting) that wait for room for their replay
+  std::weak_ptr<const Links::Bytes> log_copy_;  // while links that came late are sent it
+  std::vector<std::uint32_t> replay_slots_;     // set aside: new daemons replay the log even when tasks fill all slots
+  std::vector<std::uint32_t> unstarted_;        // daemons (kStarting) that wait for room for their replay
   StoreBytes store_ = nullptr;
   void* store_context_ = nullptr;
-  DeathNote dying_;  // during on_dead()
+  DeathNote dying_;  // during on_dead() and the like
   std::uint64_t used_bytes_ = 0;
   std::uint64_t spilled_ = 0;
+  std::uint64_t bound_ = 0;  // tasks in the links' own FIFOs
   std::uint64_t unfinished_ = 0;
   std::uint64_t completed_ = 0;
   std::uint64_t serial_ = 0;

@@ -81,6 +81,35 @@ class QueuePort {
   virtual bool requeue(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) = 0;
   virtual void stop_daemon(std::uint32_t index) = 0;  // it leaves after what it runs
   virtual void close() = 0;                           // all daemons leave after what they run
+
+  // Tasks that the host takes itself, for remote daemons: CLAIMED by runtime::kHostOwner. None of the calls above may be
+  // made for such a slot, but requeue(), which makes it READY again.
+  virtual bool anything_ready() = 0;  // in the shared queue; a hint
+  // The oldest READY task of the shared queue. False: none.
+  virtual bool claim_for_host(std::uint32_t* slot, std::uint32_t* generation) = 0;
+  // Like publish(), but straight to CLAIMED: a task bound for one link.
+  virtual void place_claimed(std::uint32_t slot, const SlotContent& content, std::uint32_t* generation) = 0;
+  // What publish() or place_claimed() wrote, unless a task has scribbled over it. inline_arg and stream point into the slot;
+  // the caller knows whether its argument is there.
+  virtual SlotContent content_of(std::uint32_t slot) = 0;
+  virtual void release_claimed(std::uint32_t slot) = 0;  // -> free
+};
+
+// Remote daemons, by link number. Nothing fails here: a link that has ended says so through Pool::on_link_dead().
+class LinkPort {
+ public:
+  virtual ~LinkPort() = default;
+  // `content` is valid during the call; its argument stays where it is (inline_arg if not null, of any length; else in the
+  // data area) until Pool::on_link_sent() or on_link_dead(). The constant with its key has gone before.
+  virtual void send_task(std::uint32_t link, std::uint64_t id, const SlotContent& content) = 0;
+  // The block stays until Pool::on_link_constant_sent() or on_link_dead().
+  virtual void send_constant(std::uint32_t link, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes) = 0;
+  // Those above are called by the pool's on_link_*() and feed_links() only; those below by any call.
+  virtual void forget_constant(std::uint32_t link, std::uint64_t key) = 0;
+  virtual void cancel(std::uint32_t link, std::uint64_t id) = 0;
+  virtual void retract(std::uint32_t link, std::uint64_t id) = 0;
+  virtual void kill(std::uint32_t link) = 0;
+  virtual void stop(std::uint32_t link) = 0;  // it leaves after what it runs
 };
 
 // Data area. Offsets are from its start.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "runtime/gate.hpp"
@@ -12,6 +13,7 @@
 namespace setsuna::runtime {
 
 inline constexpr std::uint32_t kNoSlot = 0xFFFFFFFF;
+inline constexpr std::uint32_t kHostEpoch = 1;            // of kHostOwner, which lives as long as the segment
 inline constexpr std::uint32_t kReadyQueue = 0xFFFFFFFF;  // queue number of the shared ready ring; others: daemon index
 
 template <template <class> class Atom, class Futex>
@@ -107,6 +109,7 @@ class HostPort {
     if (seen.state() != SlotState::kClaimed || seen.generation() != generation) {
       return kNoSlot;
     }
+    SETSUNA_ASSERT(seen.owner() != kHostOwner);
     DaemonRecord<Atom>& record = view_.daemon(seen.owner());
     const bool mailed = places_[slot].queue != kReadyQueue && SETSUNA_RULE(a_cancel_for_each_claim);
     // ORDERING current/cancel: exchange pairs with the daemon's exchange of `current` and its reread of the request.
@@ -218,7 +221,8 @@ class HostPort {
     }
   }
 
-  // From inside reap()'s visit: run it again on another daemon. False: that mailbox is full.
+  // From inside reap()'s visit, or for a slot claimed by the host: it is to run on another daemon. False: that mailbox is
+  // full.
   bool requeue(std::uint32_t slot, std::uint32_t queue, std::uint32_t* generation) {
     return make_ready(slot, word(slot).generation() + (SETSUNA_RULE(retry_has_a_new_generation) ? 1 : 0), queue,
                       generation);
@@ -261,6 +265,30 @@ class HostPort {
       }
     }
     return false;
+  }
+
+  // --- Tasks that the host takes itself, for remote daemons (mutex) ----------------------------------------
+
+  // The oldest READY task of the shared queue becomes CLAIMED by kHostOwner. The refill gate is not told: the caller refills.
+  std::optional<Claim> claim_for_host() { return ring_.claim(kHostOwner, kHostEpoch); }
+  bool anything_ready() { return ring_.has_work(); }
+
+  // FREE -> CLAIMED by the host, through no queue. The caller has filled the slot.
+  std::uint32_t place_claimed(std::uint32_t slot) {
+    const SlotWord before = word(slot);
+    SETSUNA_ASSERT(before.state() == SlotState::kFree);
+    const std::uint32_t generation = before.generation() + 1;
+    // Relaxed: no daemon looks into this slot before it is READY.
+    view_.slots[slot].word.store(SlotWord::make(SlotState::kClaimed, kHostOwner, kHostEpoch, generation).bits(),
+                                 std::memory_order_relaxed);
+    places_[slot].used = false;
+    return generation;
+  }
+
+  // CLAIMED by the host -> free. Instead of it, requeue() gives the task to the daemons.
+  void release_claimed(std::uint32_t slot) {
+    SETSUNA_ASSERT(word(slot).state() == SlotState::kClaimed && word(slot).owned_by(kHostOwner, kHostEpoch));
+    release(slot);
   }
 
   std::uint64_t ready_depth() const { return ring_.depth(); }

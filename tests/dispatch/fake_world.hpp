@@ -108,13 +108,7 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
       return false;
     }
     EXPECT_EQ(slots_[slot].word.state(), runtime::SlotState::kFree);
-    slots_[slot].content = content;
-    if (content.inline_arg != nullptr) {
-      slots_[slot].bytes.assign(content.inline_arg, content.inline_arg + content.arg_bytes);
-    }
-    if (content.stream != nullptr) {
-      std::copy(content.stream, content.stream + 6, streams[slot].begin());
-    }
+    fill(slot, content);
     make_ready(slot, queue, generation);
     return true;
   }
@@ -133,11 +127,13 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
   }
   std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) override {
     const SlotWord word = slots_[slot].word;
+    EXPECT_FALSE(held_by_host(slot));
     return word.state() == runtime::SlotState::kClaimed && word.generation() == generation ? word.owner()
                                                                                            : runtime::kNoSlot;
   }
   bool doom(std::uint32_t slot, std::uint32_t generation) override {
     const SlotWord word = slots_[slot].word;
+    EXPECT_FALSE(held_by_host(slot));
     if (owner_of(slot, generation) == runtime::kNoSlot) {
       return false;
     }
@@ -190,6 +186,34 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
   }
   void stop_daemon(std::uint32_t) override {}
   void close() override { closed = true; }
+  bool anything_ready() override { return !ready_.empty(); }
+  bool claim_for_host(std::uint32_t* slot, std::uint32_t* generation) override {
+    if (ready_.empty()) {
+      return false;
+    }
+    *slot = ready_.front();
+    ready_.pop_front();
+    EXPECT_EQ(slots_[*slot].word.state(), runtime::SlotState::kReady);
+    *generation = slots_[*slot].word.generation();
+    set(*slot, runtime::SlotState::kClaimed, runtime::kHostOwner, 1);
+    return true;
+  }
+  void place_claimed(std::uint32_t slot, const SlotContent& content, std::uint32_t* generation) override {
+    EXPECT_EQ(slots_[slot].word.state(), runtime::SlotState::kFree);
+    fill(slot, content);
+    *generation = slots_[slot].word.generation() + 1;
+    slots_[slot].word = SlotWord::make(runtime::SlotState::kClaimed, runtime::kHostOwner, 1, *generation);
+  }
+  SlotContent content_of(std::uint32_t slot) override {
+    SlotContent content = slots_[slot].content;
+    content.inline_arg = slots_[slot].bytes.data();
+    content.stream = content.stream == nullptr ? nullptr : streams[slot].data();
+    return content;
+  }
+  void release_claimed(std::uint32_t slot) override {
+    EXPECT_TRUE(held_by_host(slot));
+    release_slot(slot);
+  }
 
   // --- ArenaPort ---
   void release(std::uint64_t offset) override { EXPECT_EQ(blocks_.erase(offset), 1U) << "released twice: " << offset; }
@@ -206,6 +230,19 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
  private:
   static constexpr std::size_t kMailbox = 4;
 
+  void fill(std::uint32_t slot, const SlotContent& content) {
+    slots_[slot].content = content;
+    if (content.inline_arg != nullptr) {
+      slots_[slot].bytes.assign(content.inline_arg, content.inline_arg + content.arg_bytes);
+    }
+    if (content.stream != nullptr) {
+      std::copy(content.stream, content.stream + 6, streams[slot].begin());
+    }
+  }
+  bool held_by_host(std::uint32_t slot) const {
+    const SlotWord word = slots_[slot].word;
+    return word.state() == runtime::SlotState::kClaimed && word.owner() == runtime::kHostOwner;
+  }
   void set(std::uint32_t slot, runtime::SlotState state, std::uint32_t owner, std::uint32_t epoch) {
     slots_[slot].word = SlotWord::make(state, owner, epoch, slots_[slot].word.generation());
   }

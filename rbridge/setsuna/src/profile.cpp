@@ -95,8 +95,7 @@ bool Profile::store_bytes(void* self, const std::uint8_t* bytes, std::uint64_t l
   return true;
 }
 
-bool Profile::publish(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t queue,
-                      std::uint32_t* generation) {
+void Profile::fill(std::uint32_t slot, const dispatch::SlotContent& content) {
   auto& to = port_.slot(slot);
   to.kind = content.kind;
   to.flags = content.flags;
@@ -115,12 +114,50 @@ bool Profile::publish(std::uint32_t slot, const dispatch::SlotContent& content, 
     SETSUNA_ASSERT(content.arg_bytes <= kInlineArgBytes);
     std::memcpy(to.arg, content.inline_arg, content.arg_bytes);
   }
+}
+
+bool Profile::publish(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t queue,
+                      std::uint32_t* generation) {
+  fill(slot, content);
   return port_.publish(slot, queue, generation);
+}
+
+bool Profile::claim_for_host(std::uint32_t* slot, std::uint32_t* generation) {
+  const std::optional<runtime::Claim> claim = port_.claim_for_host();
+  if (claim) {
+    *slot = claim->slot;
+    *generation = claim->generation;
+  }
+  return claim.has_value();
+}
+
+void Profile::place_claimed(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t* generation) {
+  fill(slot, content);
+  *generation = port_.place_claimed(slot);
+}
+
+dispatch::SlotContent Profile::content_of(std::uint32_t slot) {
+  const auto& from = port_.slot(slot);
+  dispatch::SlotContent content;
+  content.kind = from.kind;
+  content.flags = from.flags;
+  content.inline_arg = from.arg;
+  content.arg_offset = from.arg_offset;
+  content.arg_bytes = from.arg_bytes;
+  content.arg_block = from.arg_block;
+  content.const_offset = from.const_offset;
+  content.const_bytes = from.const_bytes;
+  content.const_key = from.const_key;
+  content.const_block = from.const_block;
+  content.task = from.task;
+  content.stream = (from.flags & runtime::kTaskHasStream) != 0 ? from.rng : nullptr;
+  return content;
 }
 
 std::uint32_t Profile::owner_of(std::uint32_t slot, std::uint32_t generation) {
   const runtime::SlotWord word = port_.word(slot);
-  return word.state() == runtime::SlotState::kClaimed && word.generation() == generation ? word.owner() : kNoSlot;
+  const bool runs = word.state() == runtime::SlotState::kClaimed && word.generation() == generation;
+  return runs && word.owner() != runtime::kHostOwner ? word.owner() : kNoSlot;
 }
 
 // A task may have scribbled over the segment: what it says of its result is checked before it is believed.

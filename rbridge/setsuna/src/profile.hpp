@@ -148,6 +148,11 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   }
   void stop_daemon(std::uint32_t index) override;
   void close() override;
+  bool anything_ready() override { return port_.anything_ready(); }
+  bool claim_for_host(std::uint32_t* slot, std::uint32_t* generation) override;
+  void place_claimed(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t* generation) override;
+  dispatch::SlotContent content_of(std::uint32_t slot) override;
+  void release_claimed(std::uint32_t slot) override { port_.release_claimed(slot); }
 
   // dispatch::ArenaPort
   void release(std::uint64_t offset) override { arena_.host_release(offset); }
@@ -164,6 +169,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
  private:
   static bool store_bytes(void* self, const std::uint8_t* bytes, std::uint64_t length, std::uint64_t* offset);
   void leave_seat(std::uint32_t index);
+  void fill(std::uint32_t slot, const dispatch::SlotContent& content);
   bool harvestable(std::uint32_t slot, const runtime::SlotWord& word, dispatch::SlotResult* result);
 
   std::uint32_t id_;
