@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "net/tls_layer.hpp"
 #include "net/tls_library.hpp"
 #include "runtime/assert.hpp"
 #include "runtime/clock.hpp"
@@ -22,8 +23,16 @@ std::string host_field(const Url& url) {
 
 }  // namespace
 
-Dialler::Dialler(Reactor& reactor, Url url, ResolveResult found, HandshakeConfig config, DiallerEvents& events)
-    : reactor_(reactor), url_(std::move(url)), config_(std::move(config)), events_(events), found_(std::move(found)) {}
+Dialler::Dialler(Reactor& reactor, Url url, ResolveResult found, HandshakeConfig config, DiallerEvents& events,
+                 TlsContextPtr tls)
+    : reactor_(reactor),
+      url_(std::move(url)),
+      config_(std::move(config)),
+      events_(events),
+      tls_(std::move(tls)),
+      found_(std::move(found)) {
+  SETSUNA_ASSERT(tls_ != nullptr || !url_.is_tls());
+}
 
 Dialler::~Dialler() {
   reactor_.forget(timer_);
@@ -99,6 +108,9 @@ void Dialler::shake_hands() {
   setup.config = &config_;
   setup.maker = this;
   setup.deadline_ns = runtime::monotonic_ns() + kHandshakeNs;
+  if (url_.is_tls()) {
+    setup.layers.push(std::make_unique<TlsLayer>(*tls_, url_.host.c_str()));
+  }
   if (url_.is_websocket()) {
     auto layer = std::make_unique<WebSocketLayer>(url_.path, host_field(url_), opened_tls_library());
     setup.websocket = layer.get();

@@ -10,6 +10,7 @@
 #include "net/reactor.hpp"
 #include "net/stream_connection.hpp"
 #include "net/tcp_socket.hpp"
+#include "net/tls_context.hpp"
 #include "net/url.hpp"
 
 namespace setsuna::net {
@@ -17,7 +18,7 @@ namespace setsuna::net {
 class DiallerEvents {
  public:
   // The host knows the token: take the connection (move from it) and return its sink; on_open() of that follows. Or return
-  // null and set *refusal, a clause that is told to the host; on_failed() follows then.
+  // null and set *refusal, a clause that is told to the host; on_failed() follows then. The dialler stays during the call.
   virtual ConnectionSink* on_host(std::unique_ptr<Connection>& connection, std::string* refusal) = 0;
 
   // One sentence that names the URL and the cause. The dialler may be destroyed from inside it.
@@ -34,8 +35,9 @@ class Dialler final : ConnectionMaker {
   static constexpr std::uint64_t kConnectNs = 10'000'000'000;    // for each address
   static constexpr std::uint64_t kHandshakeNs = 15'000'000'000;  // longer than the host's, so that it can say why not
 
-  // `found`: resolve(url), which takes its time, so that it may be done on another thread.
-  Dialler(Reactor& reactor, Url url, ResolveResult found, HandshakeConfig config, DiallerEvents& events);
+  // `found`: resolve(url), which takes its time, so that it may be done on another thread. `tls`: needed for tls+tcp and wss.
+  Dialler(Reactor& reactor, Url url, ResolveResult found, HandshakeConfig config, DiallerEvents& events,
+          TlsContextPtr tls = {});
   ~Dialler();
   Dialler(const Dialler&) = delete;
   Dialler& operator=(const Dialler&) = delete;
@@ -59,6 +61,7 @@ class Dialler final : ConnectionMaker {
   const Url url_;
   const HandshakeConfig config_;
   DiallerEvents& events_;
+  const TlsContextPtr tls_;
   ResolveResult found_;
   std::size_t next_ = 0;
   int fd_ = -1;

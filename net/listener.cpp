@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "net/tcp_socket.hpp"
+#include "net/tls_layer.hpp"
 #include "net/tls_library.hpp"
 #include "runtime/assert.hpp"
 #include "runtime/clock.hpp"
@@ -70,14 +71,20 @@ BindResult bind_urls(std::span<const Url> urls) {
   return out;
 }
 
-Listener::Listener(Reactor& reactor, BindResult bound, HandshakeConfig config, ListenerEvents& events)
-    : reactor_(reactor), urls_(std::move(bound.urls)), config_(std::move(config)), events_(events) {
+Listener::Listener(Reactor& reactor, BindResult bound, HandshakeConfig config, ListenerEvents& events,
+                   TlsContextPtr tls)
+    : reactor_(reactor),
+      urls_(std::move(bound.urls)),
+      config_(std::move(config)),
+      events_(events),
+      tls_(std::move(tls)) {
   SETSUNA_ASSERT(bound.message.empty());
   for (BoundPort& from : bound.ports) {
     auto port = std::make_unique<Port>();
     port->listener = this;
     port->fd = reactor_.adopt(from.fd.release());
     port->urls = std::move(from.urls);
+    SETSUNA_ASSERT(tls_ != nullptr || !urls_[port->urls.front()].is_tls());
     for (const std::size_t url : port->urls) {
       port->paths.push_back(urls_[url].path);
     }
@@ -135,7 +142,11 @@ void Listener::welcome(Port& port, int fd) {
   setup.config = &config_;
   setup.maker = this;
   setup.deadline_ns = runtime::monotonic_ns() + kHandshakeNs;
-  if (urls_[port.urls.front()].is_websocket()) {
+  const Url& url = urls_[port.urls.front()];
+  if (url.is_tls()) {
+    setup.layers.push(std::make_unique<TlsLayer>(*tls_, nullptr));
+  }
+  if (url.is_websocket()) {
     auto layer = std::make_unique<WebSocketLayer>(port.paths, opened_tls_library());
     setup.websocket = layer.get();
     setup.layers.push(std::move(layer));

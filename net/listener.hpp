@@ -13,6 +13,7 @@
 #include "net/handshake.hpp"
 #include "net/reactor.hpp"
 #include "net/stream_connection.hpp"
+#include "net/tls_context.hpp"
 #include "net/url.hpp"
 #include "runtime/unique_fd.hpp"
 
@@ -55,8 +56,8 @@ class Listener final : ConnectionMaker {
  public:
   static constexpr std::uint64_t kHandshakeNs = 10'000'000'000;  // for a peer, from its first byte to its last proof
 
-  // `bound` must not have failed.
-  Listener(Reactor& reactor, BindResult bound, HandshakeConfig config, ListenerEvents& events);
+  // `bound` must not have failed. `tls`: needed where a URL is tls+tcp or wss.
+  Listener(Reactor& reactor, BindResult bound, HandshakeConfig config, ListenerEvents& events, TlsContextPtr tls = {});
   ~Listener();
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
@@ -95,6 +96,7 @@ class Listener final : ConnectionMaker {
   const std::vector<Url> urls_;
   const HandshakeConfig config_;
   ListenerEvents& events_;
+  const TlsContextPtr tls_;
   std::vector<std::unique_ptr<Port>> ports_;
   std::unordered_map<StreamConnection*, Waiting> waiting_;
 };

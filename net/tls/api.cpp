@@ -1,12 +1,35 @@
 // The one symbol that setsuna-tls.so exports.
+#include "net/tls/certificate.hpp"
+#include "net/tls/context.hpp"
 #include "net/tls/crypto.hpp"
+#include "net/tls/engine.hpp"
 #include "net/tls/tls_api.h"
 
 namespace {
 
+namespace tls = setsuna::tls;
+
 constexpr setsuna_tls_api kApi = {
-    SETSUNA_TLS_API_VERSION, setsuna::tls::random_bytes, setsuna::tls::hmac_sha256,
-    setsuna::tls::sha1,      setsuna::tls::equal,
+    SETSUNA_TLS_API_VERSION,
+    tls::random_bytes,
+    tls::hmac_sha256,
+    tls::sha1,
+    tls::equal,
+    tls::make_certificate,
+    tls::release,
+    tls::new_server,
+    tls::new_client,
+    tls::free_context,
+    tls::new_engine,
+    tls::free_engine,
+    tls::start,
+    tls::is_open,
+    tls::receive,
+    tls::send,
+    tls::finish,
+    tls::output,
+    tls::drop_output,
+    tls::error_of,
 };
 
 }  // namespace

@@ -6,7 +6,8 @@ namespace {
 
 using testing::HasSubstr;
 using Connections = LinkTest;
-INSTANTIATE_TEST_SUITE_P(Links, Connections, testing::ValuesIn(link_params({"tcp", "ws"})), link_param_name);
+INSTANTIATE_TEST_SUITE_P(Links, Connections, testing::ValuesIn(link_params({"tcp", "ws", "tls+tcp", "wss"})),
+                         link_param_name);
 
 TEST_P(Connections, BothProveWhoTheyAreAndTalk) {
   Host& host = this->host();
@@ -101,7 +102,7 @@ TEST_P(Connections, EitherSideMayRefuseThePeerItSees) {
   Client& picky = *clients_.emplace_back(std::make_unique<Client>());
   picky.refuse_with = "I do not like it";
   picky.dialler = std::make_unique<Dialler>(*reactor_, host.urls[0], resolve(host.urls[0]),
-                                            credentials("secret", "I am daemon"), picky);
+                                            credentials("secret", "I am daemon"), picky, tls().client);
   picky.dialler->start();
   run_until([&] { return !picky.failed.empty() && host.ends.size() == 1 && host.ends[0].closes == 1; });
   EXPECT_THAT(picky.failed, HasSubstr("I do not like it"));

@@ -150,7 +150,7 @@ struct Client : DiallerEvents {
   }
 };
 
-// On which reactor, over what: "tcp", "ws".
+// On which reactor, over what: "tcp", "tls+tcp", "ws", "wss".
 struct LinkParam {
   Kind kind;
   const char* scheme;
@@ -182,15 +182,37 @@ class LinkTest : public ReactorFixture, public testing::WithParamInterface<LinkP
     EXPECT_EQ(bound.message, "");
     Host& out = *hosts_.emplace_back(std::make_unique<Host>());
     out.urls = bound.urls;
-    out.listener = std::make_unique<Listener>(*reactor_, std::move(bound), credentials(token, "I am host"), out);
+    out.listener =
+        std::make_unique<Listener>(*reactor_, std::move(bound), credentials(token, "I am host"), out, tls().server);
     return out;
   }
 
   Client& dial(const Url& url, const std::optional<std::string>& token = "secret") {
     Client& out = *clients_.emplace_back(std::make_unique<Client>());
-    out.dialler = std::make_unique<Dialler>(*reactor_, url, resolve(url), credentials(token, "I am daemon"), out);
+    out.dialler =
+        std::make_unique<Dialler>(*reactor_, url, resolve(url), credentials(token, "I am daemon"), out, tls().client);
     out.dialler->start();
     return out;
+  }
+
+  // A certificate for this machine, made once.
+  struct Tls {
+    MadeCertificate made;
+    TlsContextPtr server;
+    TlsContextPtr client;
+  };
+  static const Tls& tls() {
+    static const Tls instance = [] {
+      Tls out;
+      std::string error;
+      const std::string names[] = {"127.0.0.1", "::1", "localhost"};
+      EXPECT_TRUE(make_certificate(names, 1, out.made, &error)) << error;
+      out.server = make_tls_server(out.made.certificate, out.made.key, nullptr, &error);
+      out.client = make_tls_client(out.made.certificate, &error);
+      EXPECT_EQ(error, "");
+      return out;
+    }();
+    return instance;
   }
 
   // An open connection: the host's end of it and the dialler's.

@@ -1,0 +1,65 @@
+// TLS as a layer.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "net/layer.hpp"
+#include "net/tls_context.hpp"
+
+namespace setsuna::net {
+
+class TlsLayer final : public Layer {
+ public:
+  // `host`: for clients, whom the server's certificate must name. Null: a server.
+  TlsLayer(const TlsContext& context, const char* host) : api_(context.api()), engine_(context.new_engine(host)) {
+    take_error();
+  }
+  ~TlsLayer() override { api_.free_engine(engine_); }
+
+  void start() override {
+    api_.start(engine_);
+    take_error();
+  }
+  bool open() const noexcept override { return api_.is_open(engine_) == 1; }
+  bool receive(std::span<const std::byte> bytes, ByteSink& up) override {
+    const int good = api_.receive(engine_, bytes.data(), bytes.size(), on_plain, &up);
+    take_error();
+    return good == 1;
+  }
+  bool send(std::span<const iovec> pieces, std::vector<std::byte>& down) override {
+    for (const iovec& piece : pieces) {
+      if (api_.send(engine_, piece.iov_base, piece.iov_len) != 1) {
+        take_error();
+        return false;
+      }
+    }
+    take_output(down);
+    return true;
+  }
+  void take_output(std::vector<std::byte>& down) override {
+    std::size_t size = 0;
+    const auto* bytes = static_cast<const std::byte*>(api_.output(engine_, &size));
+    down.insert(down.end(), bytes, bytes + size);
+    api_.drop_output(engine_);
+  }
+  bool has_output() const noexcept override {
+    std::size_t size = 0;
+    api_.output(engine_, &size);
+    return size > 0;
+  }
+  void finish() override { api_.finish(engine_); }
+
+ private:
+  static int on_plain(void* up, const void* bytes, std::size_t size) {
+    return static_cast<ByteSink*>(up)->on_bytes({static_cast<const std::byte*>(bytes), size}) ? 1 : 0;
+  }
+  void take_error() { error_ = api_.error_of(engine_); }
+
+  const setsuna_tls_api& api_;
+  setsuna_tls_engine* engine_;
+};
+
+}  // namespace setsuna::net
