@@ -136,6 +136,7 @@ class Links {
     std::shared_ptr<const Bytes> log;  // until it has left
     std::unique_ptr<LinkConstants> constants;
   };
+  static_assert(sizeof(Link) <= 80);
   struct Flight {
     std::uint32_t link = kNoLink;
     std::uint64_t id = 0;

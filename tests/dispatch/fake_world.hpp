@@ -80,11 +80,16 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
   }
   Daemon& daemon(std::uint32_t d) { return daemons_[d]; }
   Slot& slot(std::uint32_t s) { return slots_[s]; }
+  bool all_free() const {
+    return std::all_of(slots_.begin(), slots_.end(),
+                       [](const Slot& slot) { return slot.word.state() == runtime::SlotState::kFree; });
+  }
   std::uint32_t daemon_max() const { return static_cast<std::uint32_t>(daemons_.size()); }
 
   // --- books of the data area ---
   void allocate(std::uint64_t offset) { EXPECT_TRUE(blocks_.insert(offset).second) << "block used twice: " << offset; }
   std::size_t blocks() const { return blocks_.size(); }
+  bool allocated(std::uint64_t offset) const { return blocks_.contains(offset); }
   std::set<std::uint16_t> held_blocks;
 
   std::vector<std::pair<std::uint32_t, std::uint32_t>> spawned;  // index, epoch

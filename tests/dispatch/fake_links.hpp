@@ -1,0 +1,265 @@
+// Remote daemons that exist only in memory: each with two lanes to it and its answers back, where every message moves only
+// when the test says so. They do with messages what a relay does, and check what they are told.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <deque>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "dispatch/link_wire.hpp"
+#include "fake_world.hpp"
+
+namespace setsuna::dispatch {
+
+class FakeLinks final : public LinkPort {
+ public:
+  explicit FakeLinks(FakeWorld& world) : world_(world) {}
+
+  enum class Kind { kTask, kConstant, kForget, kCancel, kRetract };
+  struct Message {
+    Kind kind;
+    std::uint64_t id;
+    SlotContent content;                // kTask
+    std::vector<std::uint8_t> bytes;    // of an argument outside the data area, as it was
+    std::optional<std::uint64_t> area;  // the block that must stay
+  };
+  struct Answer {
+    LinkMessage type;
+    std::uint64_t id;
+  };
+  struct Link {
+    bool up = false, running = false, interrupted = false, killed = false, stopped = false, left = false;
+    std::deque<Message> outbox;         // data that has not left the host
+    std::deque<Message> untold;         // has left; the pool has not been told
+    std::deque<Message> data, control;  // on their way
+    std::deque<Message> held;           // tasks it has; the first may run
+    std::deque<Answer> answers;         // on their way back
+    std::set<std::uint64_t> constants;
+    std::vector<Message> begun;  // in order
+    std::size_t constants_received = 0;
+  };
+
+  Link& operator[](std::uint32_t link) {
+    if (links_.size() <= link) {
+      links_.resize(link + 1);
+    }
+    return links_[link];
+  }
+  std::uint32_t size() const { return static_cast<std::uint32_t>(links_.size()); }
+
+  std::uint32_t join(Pool& pool, std::int32_t pid = 0) {
+    const std::uint32_t link = pool.add_link(pid);
+    if (link != kNoLink) {
+      EXPECT_FALSE((*this)[link].up);
+      (*this)[link] = Link();
+      (*this)[link].up = true;
+    }
+    return link;
+  }
+
+  // --- what happens on the way ---
+  // The oldest data message leaves the host.
+  bool transmit(std::uint32_t link) {
+    Link& it = links_[link];
+    if (it.outbox.empty()) {
+      return false;
+    }
+    it.data.push_back(it.outbox.front());
+    if (it.outbox.front().kind != Kind::kForget) {
+      it.untold.push_back(it.outbox.front());
+    }
+    it.outbox.pop_front();
+    return true;
+  }
+  // The pool is told so; up to now the bytes must be what they were.
+  bool tell_sent(Pool& pool, std::uint32_t link) {
+    Link& it = links_[link];
+    if (it.untold.empty()) {
+      return false;
+    }
+    const Message message = it.untold.front();
+    it.untold.pop_front();
+    expect_intact(message);
+    message.kind == Kind::kTask ? pool.on_link_sent(link, message.id) : pool.on_link_constant_sent(link, message.id);
+    return true;
+  }
+  bool receive_data(std::uint32_t link) {
+    Link& it = links_[link];
+    if (it.data.empty()) {
+      return false;
+    }
+    const Message message = it.data.front();
+    it.data.pop_front();
+    if (message.kind == Kind::kTask) {
+      EXPECT_TRUE(message.content.const_key == 0 || it.constants.contains(message.content.const_key))
+          << "a task whose constant was not sent";
+      it.held.push_back(message);
+    } else if (message.kind == Kind::kConstant) {
+      ++it.constants_received;
+      EXPECT_TRUE(it.constants.insert(message.id).second) << "a constant that it has was sent again";
+      EXPECT_LE(it.constants.size(), 64U);
+    } else {
+      EXPECT_EQ(it.constants.erase(message.id), 1U) << "told to forget what it does not have";
+      for (const Message& job : it.held) {
+        EXPECT_NE(job.content.const_key, message.id) << "told to forget what it needs";
+      }
+    }
+    return true;
+  }
+  bool receive_control(std::uint32_t link) {
+    Link& it = links_[link];
+    if (it.control.empty()) {
+      return false;
+    }
+    const Message message = it.control.front();
+    it.control.pop_front();
+    for (std::size_t i = 0; i < it.held.size(); ++i) {
+      if (it.held[i].id != message.id) {
+        continue;
+      }
+      if (i == 0 && it.running) {
+        it.interrupted = it.interrupted || message.kind == Kind::kCancel;
+      } else {
+        it.held.erase(it.held.begin() + static_cast<std::ptrdiff_t>(i));
+        it.answers.push_back(
+            {message.kind == Kind::kCancel ? LinkMessage::kResult : LinkMessage::kRetracted, message.id});
+      }
+      break;
+    }
+    return true;
+  }
+  const Message* begin(std::uint32_t link) {
+    Link& it = links_[link];
+    if (!it.up || it.running || it.left || it.killed || it.held.empty()) {
+      return nullptr;
+    }
+    it.running = true;
+    it.begun.push_back(it.held.front());
+    return &it.begun.back();
+  }
+  bool complete(std::uint32_t link) {
+    Link& it = links_[link];
+    if (!it.running || it.killed) {
+      return false;
+    }
+    it.answers.push_back({LinkMessage::kResult, it.held.front().id});
+    it.held.pop_front();
+    it.running = it.interrupted = false;
+    return true;
+  }
+  // It ends of its own will, between two tasks.
+  bool leave(std::uint32_t link) {
+    Link& it = links_[link];
+    if (!it.up || it.running || it.left || it.killed) {
+      return false;
+    }
+    for (const Message& message : it.held) {
+      it.answers.push_back({LinkMessage::kRetracted, message.id});
+    }
+    it.held.clear();
+    it.left = true;
+    it.answers.push_back({LinkMessage::kLeaving, 0});
+    return true;
+  }
+  // The oldest answer arrives; a result of more than a slot's worth in the block at `offset`.
+  std::optional<Answer> tell_answer(Pool& pool, std::uint32_t link, std::uint64_t bytes = 8, std::uint64_t offset = 0) {
+    Link& it = links_[link];
+    if (it.answers.empty()) {
+      return std::nullopt;
+    }
+    const Answer answer = it.answers.front();
+    it.answers.pop_front();
+    switch (answer.type) {
+      case LinkMessage::kResult: tell_result(pool, link, answer.id, bytes, offset); break;
+      case LinkMessage::kRetracted: pool.on_link_retracted(link, answer.id); break;
+      default: pool.on_link_leaving(link); break;
+    }
+    return answer;
+  }
+  void tell_result(Pool& pool, std::uint32_t link, std::uint64_t id, std::uint64_t bytes, std::uint64_t offset) {
+    static const std::uint8_t zeros[runtime::kInlineResultBytes] = {};
+    SlotResult result;
+    result.bytes = bytes;
+    result.inline_bytes = bytes <= runtime::kInlineResultBytes ? zeros : nullptr;
+    result.offset = offset;
+    if (result.inline_bytes == nullptr) {
+      world_.allocate(offset);
+    }
+    pool.on_link_result(link, id, result);
+  }
+  void die(Pool& pool, std::uint32_t link, std::int32_t pid = 0) {
+    Link& it = links_[link];
+    for (const std::deque<Message>* queue : {&it.outbox, &it.untold}) {
+      for (const Message& message : *queue) {
+        expect_intact(message);
+      }
+    }
+    it = Link();
+    pool.on_link_dead(link, DeathNote{pid, -1, false});
+  }
+  // All that is on its way arrives, and the pool is told of what was sent.
+  void settle(Pool& pool, std::uint32_t link) {
+    while (transmit(link) || tell_sent(pool, link) || receive_data(link) || receive_control(link)) {
+    }
+  }
+  // Then it runs the first of what it has, to the end. False: it has nothing.
+  bool run_one(Pool& pool, std::uint32_t link) {
+    settle(pool, link);
+    const bool any = begin(link) != nullptr && complete(link);
+    while (tell_answer(pool, link)) {
+    }
+    settle(pool, link);
+    return any;
+  }
+
+  // --- LinkPort ---
+  void send_task(std::uint32_t link, std::uint64_t id, const SlotContent& content) override {
+    Message message{Kind::kTask, id, content, {}, {}};
+    if (content.inline_arg != nullptr) {
+      message.bytes.assign(content.inline_arg, content.inline_arg + content.arg_bytes);
+    } else {
+      message.area = content.arg_offset;
+    }
+    expect_intact(message);
+    up(link).outbox.push_back(message);
+  }
+  void send_constant(std::uint32_t link, std::uint64_t key, std::uint64_t offset, std::uint64_t) override {
+    Message message{Kind::kConstant, key, {}, {}, offset};
+    expect_intact(message);
+    up(link).outbox.push_back(message);
+  }
+  void forget_constant(std::uint32_t link, std::uint64_t key) override {
+    up(link).outbox.push_back({Kind::kForget, key, {}, {}, {}});
+  }
+  void cancel(std::uint32_t link, std::uint64_t id) override {
+    up(link).control.push_back({Kind::kCancel, id, {}, {}, {}});
+  }
+  void retract(std::uint32_t link, std::uint64_t id) override {
+    up(link).control.push_back({Kind::kRetract, id, {}, {}, {}});
+  }
+  void kill(std::uint32_t link) override { up(link).killed = true; }
+  void stop(std::uint32_t link) override { up(link).stopped = true; }
+
+ private:
+  Link& up(std::uint32_t link) {
+    EXPECT_TRUE((*this)[link].up) << "a message for a link that is gone";
+    return links_[link];
+  }
+  void expect_intact(const Message& message) {
+    if (message.area) {
+      EXPECT_TRUE(world_.allocated(*message.area)) << "a block was released before it was sent";
+    } else if (message.kind == Kind::kTask) {
+      EXPECT_EQ(std::memcmp(message.content.inline_arg, message.bytes.data(), message.bytes.size()), 0)
+          << "arguments changed before they were sent";
+    }
+  }
+
+  FakeWorld& world_;
+  std::deque<Link> links_;
+};
+
+}  // namespace setsuna::dispatch
