@@ -141,7 +141,7 @@ void Listener::welcome(Port& port, int fd) {
   setup.role = Handshake::Role::kHost;
   setup.config = &config_;
   setup.maker = this;
-  setup.deadline_ns = runtime::monotonic_ns() + kHandshakeNs;
+  setup.deadline_ns = runtime::monotonic_ns() + handshake_ns_;
   const Url& url = urls_[port.urls.front()];
   if (url.is_tls()) {
     setup.layers.push(std::make_unique<TlsLayer>(*tls_, nullptr));

@@ -63,6 +63,8 @@ class Listener final : ConnectionMaker {
   Listener& operator=(const Listener&) = delete;
 
   const std::vector<Url>& urls() const noexcept { return urls_; }
+  // For peers that come from now on.
+  void set_handshake_limit(std::uint64_t ns) noexcept { handshake_ns_ = ns; }
   // Accepted, and not yet open or gone.
   std::size_t waiting() const noexcept { return waiting_.size(); }
 
@@ -97,6 +99,7 @@ class Listener final : ConnectionMaker {
   const HandshakeConfig config_;
   ListenerEvents& events_;
   const TlsContextPtr tls_;
+  std::uint64_t handshake_ns_ = kHandshakeNs;
   std::vector<std::unique_ptr<Port>> ports_;
   std::unordered_map<StreamConnection*, Waiting> waiting_;
 };

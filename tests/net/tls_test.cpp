@@ -1,0 +1,184 @@
+// Certificates: which are trusted, which are not, and what is said then.
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "net/tls_library.hpp"
+#include "tests/net/certificates.hpp"
+#include "tests/net/link_fixture.hpp"
+
+namespace setsuna::net {
+namespace {
+
+using testing::HasSubstr;
+
+class Tls : public LinkTest {
+ protected:
+  TlsContextPtr server(const std::string& certificate, const std::string& key) {
+    std::string error;
+    TlsContextPtr out = make_tls_server(certificate, key, nullptr, &error);
+    EXPECT_EQ(error, "");
+    return out;
+  }
+
+  TlsContextPtr client(const std::string& trusted) {
+    std::string error;
+    TlsContextPtr out = make_tls_client(trusted, &error);
+    EXPECT_EQ(error, "");
+    return out;
+  }
+
+  // What the dialler says, and the host: empty when they get along.
+  struct Outcome {
+    std::string dialler;
+    std::string host;
+  };
+  Outcome meet(const TlsContextPtr& at_host, const TlsContextPtr& at_dialler, const std::string& name = "127.0.0.1") {
+    Host& host = *hosts_.emplace_back(std::make_unique<Host>());
+    const Url any[] = {parse_url(any_url()).url.value()};
+    BindResult bound = bind_urls(any);
+    Url url = bound.urls.at(0);
+    url.host = name;
+    host.listener = std::make_unique<Listener>(*reactor_, std::move(bound), credentials("t", "host"), host, at_host);
+    Client& dialling = *clients_.emplace_back(std::make_unique<Client>());
+    dialling.dialler =
+        std::make_unique<Dialler>(*reactor_, url, resolve(url), credentials("t", "daemon"), dialling, at_dialler);
+    dialling.dialler->start();
+    run_until([&] { return dialling.end.opened || (!dialling.failed.empty() && !host.rejected.empty()); });
+    return {dialling.failed, host.rejected.empty() ? std::string() : host.rejected[0]};
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Links, Tls, testing::ValuesIn(link_params({"tls+tcp", "wss"})), link_param_name);
+
+TEST_P(Tls, ChainsAreVerified) {
+  const TlsContextPtr at_host = server(std::string(pem::kLeaf) + pem::kIntermediate, pem::kLeafKey);
+  EXPECT_EQ(meet(at_host, client(pem::kRoot)).dialler, "");
+  EXPECT_EQ(meet(at_host, client(pem::kIntermediate)).dialler, "");
+  EXPECT_EQ(meet(at_host, client(pem::kLeaf)).dialler, "");
+  EXPECT_EQ(meet(at_host, client(pem::kRoot), "localhost").dialler, "");
+  const TlsContextPtr incomplete = server(pem::kLeaf, pem::kLeafKey);
+  EXPECT_THAT(meet(incomplete, client(pem::kRoot)).dialler, HasSubstr("not trusted"));
+  EXPECT_EQ(meet(incomplete, client(std::string(pem::kRoot) + pem::kIntermediate)).dialler, "");
+}
+
+TEST_P(Tls, UntrustedCertificatesAreNamed) {
+  const Outcome other = meet(tls().server, client(pem::kRoot));
+  EXPECT_THAT(other.dialler, HasSubstr("its certificate is not trusted: "));
+  EXPECT_THAT(other.dialler, HasSubstr("'tlscert'"));
+  EXPECT_THAT(other.host, HasSubstr("the other side refused the TLS connection: "));
+  const TlsContextPtr root = client(pem::kRoot);
+  EXPECT_THAT(meet(server(pem::kExpired, pem::kExpiredKey), root).dialler,
+              HasSubstr("has expired; it needs a new one"));
+  EXPECT_THAT(meet(server(pem::kElsewhere, pem::kElsewhereKey), root, "localhost").dialler,
+              HasSubstr("dial the name that the certificate was made for"));
+  EXPECT_THAT(meet(server(pem::kElsewhere, pem::kElsewhereKey), root).dialler,
+              HasSubstr("dial the name that the certificate was made for"));
+  EXPECT_THAT(meet(tls().server, client({})).dialler, HasSubstr("not trusted"));
+}
+
+TEST_P(Tls, RevokedCertificates) {
+  const TlsContextPtr revoked = server(pem::kRevoked, pem::kLeafKey);
+  EXPECT_EQ(meet(revoked, client(pem::kRoot)).dialler, "");
+  EXPECT_THAT(meet(revoked, client(std::string(pem::kRoot) + pem::kRevocations)).dialler, HasSubstr("revoked"));
+  EXPECT_EQ(meet(server(pem::kElsewhere, pem::kElsewhereKey), client(std::string(pem::kRoot) + pem::kRevocations))
+                .dialler.find("revoked"),
+            std::string::npos);
+}
+
+TEST_P(Tls, CertificatesMadeForTheNamesOfAHost) {
+  MadeCertificate made;
+  std::string error;
+  const std::string names[] = {"some-host.example", "10.0.0.1", "fe80::1"};
+  ASSERT_TRUE(make_certificate(names, 30, made, &error)) << error;
+  EXPECT_THAT(made.certificate, HasSubstr("-----BEGIN CERTIFICATE-----"));
+  EXPECT_EQ(made.certificate.find("PRIVATE"), std::string::npos);
+  const TlsContextPtr at_host = server(made.certificate, made.key);
+  EXPECT_THAT(meet(at_host, client(made.certificate)).dialler, HasSubstr("dial the name"));
+  MadeCertificate again;
+  const std::string here[] = {"127.0.0.1"};
+  ASSERT_TRUE(make_certificate(here, 30, again, &error));
+  EXPECT_EQ(meet(server(again.certificate, again.key), client(again.certificate)).dialler, "");
+  EXPECT_THAT(meet(server(again.certificate, again.key), tls().client).dialler, HasSubstr("not trusted"));
+}
+
+TEST_P(Tls, AnotherProtocolOnEitherSide) {
+  Host& host = this->host();
+  Url plain = host.urls[0];
+  plain.scheme = plain.is_websocket() ? Scheme::kWs : Scheme::kTcp;
+  Client& client = dial(plain);
+  run_until([&] { return !client.failed.empty() && host.rejected.size() == 1; });
+  EXPECT_THAT(host.rejected[0], HasSubstr("what comes is not TLS"));
+  Host& plain_host = host_at(std::string(GetParam().scheme).find("ws") == 0 ? "ws://127.0.0.1:0" : "tcp://127.0.0.1:0");
+  Url secure = plain_host.urls[0];
+  secure.scheme = host.urls[0].scheme;
+  Client& secure_client = dial(secure);
+  run_until([&] { return !secure_client.failed.empty() && plain_host.rejected.size() == 1; });
+  EXPECT_THAT(plain_host.rejected[0], HasSubstr("what comes is not "));
+  EXPECT_THAT(secure_client.failed, HasSubstr("cannot connect to '" + format_url(secure)));
+}
+
+// ---- loading ----
+
+TEST(TlsContext, KeysInAllForms) {
+  const std::string open = "open";
+  const std::string wrong = "wrong";
+  std::string error;
+  EXPECT_NE(make_tls_server(std::string(pem::kLeaf) + pem::kLeafKey, {}, nullptr, &error), nullptr) << error;
+  EXPECT_NE(make_tls_server(std::string(pem::kLeafKey) + pem::kLeaf, {}, nullptr, &error), nullptr) << error;
+  for (const char* encrypted : {pem::kLeafKeyEncrypted, pem::kLeafKeyOldEncrypted}) {
+    EXPECT_NE(make_tls_server(pem::kLeaf, encrypted, &open, &error), nullptr) << error;
+    EXPECT_EQ(error, "");
+    EXPECT_EQ(make_tls_server(pem::kLeaf, encrypted, &wrong, &error), nullptr);
+    EXPECT_THAT(error, HasSubstr("the password is wrong"));
+    EXPECT_EQ(make_tls_server(pem::kLeaf, encrypted, nullptr, &error), nullptr);
+    EXPECT_THAT(error, HasSubstr("give its password as 'pass'"));
+    error.clear();
+  }
+}
+
+TEST(TlsContext, SaysWhatIsWrongWithASource) {
+  std::string error;
+  EXPECT_EQ(make_tls_server(pem::kLeaf, pem::kExpiredKey, nullptr, &error), nullptr);
+  EXPECT_THAT(error, HasSubstr("cannot use the certificate: the private key does not belong to the certificate"));
+  EXPECT_EQ(make_tls_server(pem::kLeaf, {}, nullptr, &error), nullptr);
+  EXPECT_THAT(error, HasSubstr("there is no private key in PEM in it"));
+  EXPECT_EQ(make_tls_server(pem::kLeafKey, {}, nullptr, &error), nullptr);
+  EXPECT_THAT(error, HasSubstr("there is no certificate in PEM in it"));
+  EXPECT_EQ(make_tls_client("-----BEGIN CERTIFICATE-----\nrubbish", &error), nullptr);
+  EXPECT_THAT(error, HasSubstr("there is no certificate in PEM in it"));
+  EXPECT_EQ(make_tls_client("/nowhere/ca.pem", &error), nullptr);
+  EXPECT_THAT(error, HasSubstr("cannot read the file '/nowhere/ca.pem': No such file or directory"));
+}
+
+TEST(TlsContext, Files) {
+  const std::string file = testing::TempDir() + "setsuna-tls-test.pem";
+  std::ofstream(file) << pem::kLeaf << pem::kLeafKey;
+  std::string error;
+  EXPECT_NE(make_tls_server(file, {}, nullptr, &error), nullptr) << error;
+  EXPECT_NE(make_tls_client(file, &error), nullptr) << error;
+  std::ofstream(file) << "no certificate\n";
+  EXPECT_EQ(make_tls_client(file, &error), nullptr);
+  EXPECT_THAT(error, HasSubstr("cannot use the file '" + file + "': there is no certificate"));
+  std::remove(file.c_str());
+}
+
+TEST(TlsLibrary, Crypto) {
+  const setsuna_tls_api& api = opened_tls_library();
+  std::uint8_t digest[SETSUNA_SHA256_BYTES];
+  api.hmac_sha256("Jefe", 4, "what do ya want for nothing?", 28, digest);  // RFC 4231
+  EXPECT_EQ(digest[0], 0x5b);
+  EXPECT_EQ(digest[31], 0x43);
+  api.sha1("abc", 3, digest);
+  EXPECT_EQ(digest[0], 0xa9);
+  EXPECT_EQ(digest[19], 0x9d);
+  EXPECT_EQ(api.equal("abc", "abc", 3), 1);
+  EXPECT_EQ(api.equal("abc", "abd", 3), 0);
+  std::uint8_t one[32] = {};
+  std::uint8_t other[32] = {};
+  api.random_bytes(one, sizeof one);
+  api.random_bytes(other, sizeof other);
+  EXPECT_NE(std::memcmp(one, other, sizeof one), 0);
+}
+
+}  // namespace
+}  // namespace setsuna::net
