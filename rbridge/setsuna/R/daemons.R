@@ -34,7 +34,8 @@
 #'   (`autoexit = FALSE`). If it is missing and nothing else is given, the value is that of [status()].
 #' @param url where to listen for daemons, text such as `"abstract://name"` or [local_url()]: nothing is started, and
 #'   processes that call [daemon()] or are started by [launch_local()] join.
-#' @param remote a launch configuration for daemons on other machines.
+#' @param remote how to launch daemons on other machines, one for each URL, or one for each machine where all share one URL: by
+#'   [ssh_config()], [cluster_config()], [http_config()] or [remote_config()]. See [launch_remote()].
 #' @param dispatcher `TRUE`: one queue for all daemons; `FALSE`: tasks are given to daemons in turn. See below.
 #' @param ... arguments of [daemon()] for each of the daemons: `autoexit`, `cleanup`, `output`, `idletime`, `walltime`,
 #'   `maxtasks`.
@@ -85,11 +86,15 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (!missing(n) && is.null(n)) return(.reset(name, persistent = TRUE))
   if (!missing(n)) n <- .count(n, "n")
   if (!missing(n) && n == 0L && is.null(url)) return(.reset(name))
-  .refuse_network(list(remote = remote, tls = tls, pass = pass, config = config, trace = trace))
+  .check_remote(remote, url)
+  .refuse_network(list(tls = tls, pass = pass, config = config, trace = trace))
   urls <- .listen_urls(if (!missing(n)) n, url)
   options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload, urls)
   if (sync) return(.set_sync(name, options))
-  if (is.null(url)) .set_local(name, n, options) else .set_listener(name, options)
+  if (is.null(url)) return(.set_local(name, n, options))
+  value <- .set_listener(name, options)
+  if (!is.null(remote)) .launch_all(name, remote)
+  value
 }
 
 .refuse_in_startup <- function(what = "daemons()") {
@@ -135,18 +140,21 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
 .open_profile <- function(name, options, n) {
   .Call(C_profile_set_sync, name, FALSE)
   .profiles[[name]] <- NULL
+  .jobs_cancel(name)
   id <- .Call(C_profile_open, options, n)
   urls <- .Call(C_profile_urls, id)
   .profiles[[name]] <- list(id = id, n = if (options$given_url) length(urls) else n, dispatcher = options$dispatcher,
                             url = if (length(urls)) urls[1L] else "", urls = urls,
                             listens = if (!options$given_url) "nowhere" else if (options$shared) "shared" else "seats",
-                            stream = options$stream, seeded = options$seeded, serial = options$serial)
+                            stream = options$stream, seeded = options$seeded, serial = options$serial,
+                            daemon = options$daemon)
   id
 }
 
 .reset <- function(name, persistent = FALSE) {
   if (.Call(C_profile_is_sync, name)) .Call(C_profile_set_sync, name, FALSE)
   .Call(C_profile_close, name, TRUE, persistent)
+  .jobs_cancel(name)
   .profiles[[name]] <- NULL
   0L
 }
@@ -241,7 +249,8 @@ with.miraiDaemons <- function(data, expr, ...) {
 
 .profile_options <- function(name, dispatcher, daemon, seed, memory, serial, spin, respawn, preload,
                              listen = list(urls = character(), shared = TRUE, given = FALSE), ephemeral = FALSE) {
-  daemon <- .daemon_options(daemon)
+  given <- daemon
+  daemon <- .daemon_options(given)
   if (!is.null(seed)) seed <- .seed(seed)
   if (!is.null(memory) && !(.is_number(memory) && memory > 0))
     .abort("'memory' must be one positive number of MB, or NULL, not ", .describe(memory))
@@ -260,6 +269,7 @@ with.miraiDaemons <- function(data, expr, ...) {
     urls = listen$urls,
     shared = listen$shared,
     given_url = listen$given,
+    daemon = given,
     seeded = !is.null(seed),
     stream = base,
     memory = memory,

@@ -26,6 +26,8 @@
 #' * `memory`: bytes `used` by arguments of unfinished tasks, their `budget`, what is `resident` of the shared memory and the
 #'   size of that `segment`; `segment` says what decided this size.
 #' * `backend`: how this process waits for the kernel.
+#' * `launches`: what has become of launches by [launch_remote()] and `daemons(remote = )`: `id` (of a job; where there is none,
+#'   what was launched), `state` (`"pending"`, `"running"`, `"ended"`, `"failed"`, `"cancelled"` or `"unknown"`) and `why`.
 #' * `url`: where further processes can join with [daemon()]. `pids`: the process of each daemon.
 #'
 #' `info()`: whole numbers `connections` (daemons online), `cumulative` (that ever were), `awaiting`, `executing` and
@@ -59,6 +61,7 @@ status <- function(.compute = NULL) {
     segment = raw[[5L]],
     backend = raw[[4L]],
     url = record$urls,
+    launches = .jobs_status(name),
     pids = as.vector(daemons[, "pid"])
   ), class = "miraiStatus")
 }
