@@ -200,7 +200,7 @@ void Links::constant_released(std::uint64_t key) {
   for (const std::uint32_t link : found->second) {
     LinkConstants* constants = links_[link].constants.get();
     const std::uint8_t place = constants == nullptr ? LinkConstants::kNone : constants->find(key);
-    if (place != LinkConstants::kNone) {
+    if (place != LinkConstants::kNone && !links_[link].buried) {
       constants->forget(place);
       port_->forget_constant(link, key);
     }

@@ -58,7 +58,12 @@ class Links {
   std::uint32_t add(std::int32_t pid, std::shared_ptr<const Bytes> log);
   // It is given no more tasks.
   void close(std::uint32_t link);
-  // After close(), when its flights have been taken with take_flight(). Constants whose bytes had not left are told.
+  // It is dead: nothing is sent to it any more.
+  void bury(std::uint32_t link) {
+    close(link);
+    links_[link].buried = true;
+  }
+  // After bury(), when its flights have been taken with take_flight(). Constants whose bytes had not left are told.
   std::vector<std::uint32_t> remove(std::uint32_t link);
   void kill(std::uint32_t link);
   void stop_all();
@@ -131,6 +136,7 @@ class Links {
     ListNode in_list;
     std::uint32_t position = kNoIndex;  // in online_
     List list = kNoList;
+    bool buried = false;
     bool owes_replay = false;
     bool replaying = false;
     std::shared_ptr<const Bytes> log;  // until it has left

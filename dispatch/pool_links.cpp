@@ -48,7 +48,7 @@ void Pool::on_link_dead(std::uint32_t link, const DeathNote& note) {
     return;
   }
   const bool leaving = links_.info()[link].state == LinkInfo::State::kLeaving;
-  links_.close(link);
+  links_.bury(link);
   dying_ = note;
   bool begun = false;
   for (std::uint32_t slot = links_.oldest_flight(link); slot != kNoIndex; slot = links_.oldest_flight(link)) {

@@ -39,7 +39,10 @@ class FakeLinks final : public LinkPort {
     std::deque<Message> held;           // tasks it has; the first may run
     std::deque<Answer> answers;         // on their way back
     std::set<std::uint64_t> constants;
-    std::vector<Message> begun;  // in order
+    std::vector<Message> begun;      // in order
+    std::deque<Message> unanswered;  // in the order of sending, as the pool knows it
+    std::set<std::uint64_t> begun_ids;
+    std::size_t replay_bytes = 0;  // of the log when it joined: what it must run first
     std::size_t constants_received = 0;
   };
 
@@ -57,6 +60,7 @@ class FakeLinks final : public LinkPort {
       EXPECT_FALSE((*this)[link].up);
       (*this)[link] = Link();
       (*this)[link].up = true;
+      (*this)[link].replay_bytes = pool.everywhere_log().size();
     }
     return link;
   }
@@ -139,6 +143,7 @@ class FakeLinks final : public LinkPort {
     }
     it.running = true;
     it.begun.push_back(it.held.front());
+    it.begun_ids.insert(it.held.front().id);
     return &it.begun.back();
   }
   bool complete(std::uint32_t link) {
@@ -173,6 +178,7 @@ class FakeLinks final : public LinkPort {
     }
     const Answer answer = it.answers.front();
     it.answers.pop_front();
+    std::erase_if(it.unanswered, [&](const Message& message) { return message.id == answer.id; });
     switch (answer.type) {
       case LinkMessage::kResult: tell_result(pool, link, answer.id, bytes, offset); break;
       case LinkMessage::kRetracted: pool.on_link_retracted(link, answer.id); break;
@@ -226,6 +232,7 @@ class FakeLinks final : public LinkPort {
     }
     expect_intact(message);
     up(link).outbox.push_back(message);
+    up(link).unanswered.push_back(message);
   }
   void send_constant(std::uint32_t link, std::uint64_t key, std::uint64_t offset, std::uint64_t) override {
     Message message{Kind::kConstant, key, {}, {}, offset};
