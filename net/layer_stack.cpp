@@ -29,7 +29,9 @@ bool LayerStack::send_at(std::size_t count, std::span<const iovec> pieces, std::
   if (count == 1) {
     return layers_[0]->send(pieces, wire);
   }
-  std::vector<std::byte> encoded;
+  // One for all connections of the thread: there are two layers at most, so it is not in use already.
+  static thread_local std::vector<std::byte> encoded;
+  encoded.clear();
   if (!layers_[count - 1]->send(pieces, encoded)) {
     return false;
   }

@@ -30,13 +30,13 @@ class TlsLayer final : public Layer {
     return good == 1;
   }
   bool send(std::span<const iovec> pieces, std::vector<std::byte>& down) override {
+    take_output(down);
     for (const iovec& piece : pieces) {
-      if (api_.send(engine_, piece.iov_base, piece.iov_len) != 1) {
+      if (api_.send(engine_, piece.iov_base, piece.iov_len, on_wire, &down) != 1) {
         take_error();
         return false;
       }
     }
-    take_output(down);
     return true;
   }
   void take_output(std::vector<std::byte>& down) override {
@@ -55,6 +55,12 @@ class TlsLayer final : public Layer {
  private:
   static int on_plain(void* up, const void* bytes, std::size_t size) {
     return static_cast<ByteSink*>(up)->on_bytes({static_cast<const std::byte*>(bytes), size}) ? 1 : 0;
+  }
+  static int on_wire(void* down, const void* bytes, std::size_t size) {
+    auto& out = *static_cast<std::vector<std::byte>*>(down);
+    const auto* from = static_cast<const std::byte*>(bytes);
+    out.insert(out.end(), from, from + size);
+    return 1;
   }
   void take_error() { error_ = api_.error_of(engine_); }
 

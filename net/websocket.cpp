@@ -14,6 +14,23 @@ namespace {
 constexpr std::uint64_t kMaxFrameBytes = std::uint64_t{1}
                                          << 30;  // they are not collected, so this is no matter of memory
 
+// In steps of eight bytes, whose mask is the same each time.
+void apply_mask(std::span<std::byte> bytes, const std::array<std::byte, 4>& mask) noexcept {
+  std::uint64_t wide;
+  std::memcpy(&wide, mask.data(), 4);
+  std::memcpy(reinterpret_cast<std::byte*>(&wide) + 4, mask.data(), 4);
+  std::size_t at = 0;
+  for (; at + sizeof wide <= bytes.size(); at += sizeof wide) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes.data() + at, sizeof word);
+    word ^= wide;
+    std::memcpy(bytes.data() + at, &word, sizeof word);
+  }
+  for (; at < bytes.size(); ++at) {
+    bytes[at] ^= mask[at % mask.size()];
+  }
+}
+
 }  // namespace
 
 WebSocketLayer::WebSocketLayer(const std::vector<std::string>& paths, const setsuna_tls_api& crypto)
@@ -25,7 +42,6 @@ WebSocketLayer::WebSocketLayer(std::string path, std::string host, const setsuna
 WebSocketLayer::~WebSocketLayer() {
   if (events_ != nullptr) {
     wslay_event_context_free(events_);
-    wslay_frame_context_free(frames_);
   }
 }
 
@@ -81,7 +97,7 @@ bool WebSocketLayer::receive_http(std::span<const std::byte>& bytes) {
   if (server_ && !answer_request(result.key, result.path)) {
     return false;
   }
-  open_contexts();
+  open_context();
   return true;
 }
 
@@ -95,7 +111,7 @@ bool WebSocketLayer::answer_request(const std::string& key, const std::string& p
   return true;
 }
 
-void WebSocketLayer::open_contexts() {
+void WebSocketLayer::open_context() {
   wslay_event_callbacks callbacks{};
   callbacks.recv_callback = on_pull;
   callbacks.send_callback = on_push;
@@ -104,10 +120,7 @@ void WebSocketLayer::open_contexts() {
   callbacks.on_frame_recv_chunk_callback = on_chunk;
   const int made = server_ ? wslay_event_context_server_init(&events_, &callbacks, this)
                            : wslay_event_context_client_init(&events_, &callbacks, this);
-  wslay_frame_callbacks frame_callbacks{};
-  frame_callbacks.send_callback = on_push_frame;
-  frame_callbacks.genmask_callback = on_mask_frame;
-  SETSUNA_ASSERT(made == 0 && wslay_frame_context_init(&frames_, &frame_callbacks, this) == 0);
+  SETSUNA_ASSERT(made == 0);
   wslay_event_config_set_no_buffering(events_, 1);
   wslay_event_config_set_max_recv_msg_length(events_, kMaxFrameBytes);
 }
@@ -186,7 +199,9 @@ int WebSocketLayer::on_mask(wslay_event_context_ptr, std::uint8_t* to, std::size
 }
 
 int WebSocketLayer::on_mask_frame(std::uint8_t* to, std::size_t size, void* self) {
-  static_cast<WebSocketLayer*>(self)->crypto_.random_bytes(to, size);
+  auto& layer = *static_cast<WebSocketLayer*>(self);
+  layer.crypto_.random_bytes(to, size);
+  std::memcpy(layer.mask_.data(), to, std::min(size, layer.mask_.size()));
   return 0;
 }
 
@@ -194,22 +209,34 @@ int WebSocketLayer::on_mask_frame(std::uint8_t* to, std::size_t size, void* self
 bool WebSocketLayer::send(std::span<const iovec> pieces, std::vector<std::byte>& down) {
   down_ = &down;
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    wslay_frame_iocb frame{};
-    frame.fin = i + 1 == pieces.size() ? 1 : 0;
-    frame.opcode = i == 0 ? WSLAY_BINARY_FRAME : WSLAY_CONTINUATION_FRAME;
-    frame.mask = server_ ? 0 : 1;
-    frame.payload_length = pieces[i].iov_len;
-    frame.data = static_cast<const std::uint8_t*>(pieces[i].iov_base);
-    frame.data_length = pieces[i].iov_len;
-    do {
-      const ssize_t sent = wslay_frame_send(frames_, &frame);
-      SETSUNA_ASSERT(sent >= 0);  // there is always room
-      frame.data += sent;
-      frame.data_length -= static_cast<std::size_t>(sent);
-    } while (frame.data_length > 0);
+    wslay_frame_iocb header{};
+    header.fin = i + 1 == pieces.size() ? 1 : 0;
+    header.opcode = i == 0 ? WSLAY_BINARY_FRAME : WSLAY_CONTINUATION_FRAME;
+    header.mask = server_ ? 0 : 1;
+    header.payload_length = pieces[i].iov_len;
+    send_frame(header, pieces[i], down);
   }
   down_ = nullptr;
   return true;
+}
+
+// wslay writes the header; the payload follows it here, since wslay masks byte by byte and in parts of 4 KB. A context that
+// has written a header waits for the payload, so each frame has its own.
+void WebSocketLayer::send_frame(const wslay_frame_iocb& header, const iovec& piece, std::vector<std::byte>& down) {
+  wslay_frame_callbacks callbacks{};
+  callbacks.send_callback = on_push_frame;
+  callbacks.genmask_callback = on_mask_frame;
+  wslay_frame_context_ptr context = nullptr;
+  wslay_frame_iocb copy = header;
+  const bool good = wslay_frame_context_init(&context, &callbacks, this) == 0 && wslay_frame_send(context, &copy) == 0;
+  SETSUNA_ASSERT(good);  // there is always room
+  wslay_frame_context_free(context);
+  const auto* from = static_cast<const std::byte*>(piece.iov_base);
+  const std::size_t start = down.size();
+  down.insert(down.end(), from, from + piece.iov_len);
+  if (header.mask != 0) {
+    apply_mask(std::span(down).subspan(start), mask_);
+  }
 }
 
 bool WebSocketLayer::has_output() const noexcept {

@@ -3,6 +3,7 @@
 
 #include <wslay/wslay.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,7 +40,8 @@ class WebSocketLayer final : public Layer {
   bool answer_request(const std::string& key, const std::string& path);
   std::string accept_for(const std::string& key) const;
   bool receive_frames();
-  void open_contexts();
+  void open_context();
+  void send_frame(const wslay_frame_iocb& header, const iovec& piece, std::vector<std::byte>& down);
 
   static ssize_t on_pull(wslay_event_context_ptr, std::uint8_t* to, std::size_t size, int flags, void* self);
   static ssize_t on_push(wslay_event_context_ptr, const std::uint8_t* from, std::size_t size, int flags, void* self);
@@ -59,7 +61,7 @@ class WebSocketLayer final : public Layer {
   std::string output_;  // of HTTP
 
   wslay_event_context_ptr events_ = nullptr;  // receives, and sends pongs and the close frame
-  wslay_frame_context_ptr frames_ = nullptr;  // sends messages
+  std::array<std::byte, 4> mask_{};           // of the frame that is sent
   std::span<const std::byte> input_;          // during receive()
   ByteSink* up_ = nullptr;                    // during receive(); null: it wants no more
   std::vector<std::byte>* down_ = nullptr;    // during send() and take_output()

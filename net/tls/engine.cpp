@@ -35,7 +35,11 @@ int wire_read(BIO* bio, char* out, int size) {
 int wire_write(BIO* bio, const char* bytes, int size) {
   auto& engine = *static_cast<setsuna_tls_engine*>(BIO_get_data(bio));
   BIO_clear_retry_flags(bio);
-  engine.output.insert(engine.output.end(), bytes, bytes + size);
+  if (engine.sink != nullptr) {
+    engine.sink(engine.user, bytes, static_cast<std::size_t>(size));
+  } else {
+    engine.output.insert(engine.output.end(), bytes, bytes + size);
+  }
   return size;
 }
 
@@ -160,20 +164,23 @@ int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, set
   }
 }
 
-int send(setsuna_tls_engine* engine, const void* bytes, std::size_t size) {
+int send(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_sink sink, void* user) {
   const auto* from = static_cast<const unsigned char*>(bytes);
+  engine->sink = sink;
+  engine->user = user;
   while (size > 0) {
     ERR_clear_error();
     const int part = static_cast<int>(std::min<std::size_t>(size, std::size_t{1} << 20));
     const int sent = SSL_write(engine->ssl.get(), from, part);
     if (sent <= 0) {
       failed(*engine, sent);
-      return 0;
+      break;
     }
     from += sent;
     size -= static_cast<std::size_t>(sent);
   }
-  return 1;
+  engine->sink = nullptr;
+  return size == 0 ? 1 : 0;
 }
 
 void finish(setsuna_tls_engine* engine) {

@@ -15,6 +15,8 @@ struct setsuna_tls_engine {
   const unsigned char* input = nullptr;  // during receive()
   std::size_t input_bytes = 0;
   std::vector<unsigned char> output;
+  setsuna_tls_sink sink = nullptr;  // during send(): in place of `output`
+  void* user = nullptr;
   std::string error;
   bool open = false;
 };
@@ -26,7 +28,7 @@ void free_engine(setsuna_tls_engine* engine);
 void start(setsuna_tls_engine* engine);
 int is_open(const setsuna_tls_engine* engine);
 int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_sink sink, void* user);
-int send(setsuna_tls_engine* engine, const void* bytes, std::size_t size);
+int send(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_sink sink, void* user);
 void finish(setsuna_tls_engine* engine);
 const void* output(const setsuna_tls_engine* engine, std::size_t* size);
 void drop_output(setsuna_tls_engine* engine);

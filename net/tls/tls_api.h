@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define SETSUNA_TLS_API_VERSION 2
+#define SETSUNA_TLS_API_VERSION 3
 #define SETSUNA_SHA256_BYTES 32
 #define SETSUNA_SHA1_BYTES 20
 
@@ -21,7 +21,7 @@ struct setsuna_tls_context;
 /* TLS for one connection, between buffers: no I/O. */
 struct setsuna_tls_engine;
 
-/* Takes decrypted bytes. 0: it wants no more. */
+/* Takes bytes, decrypted or for the wire. 0: it wants no more. */
 typedef int (*setsuna_tls_sink)(void* user, const void* bytes, size_t size);
 
 struct setsuna_tls_api {
@@ -41,8 +41,8 @@ struct setsuna_tls_api {
 
   /* PEM texts. `certificates`: the server's own first, then those that lead to its root. The key may stand in the same text
    * (`key` null). `password`: of an encrypted key, else null. Null: error. */
-  struct setsuna_tls_context* (*new_server)(const char* certificates, const char* key, const char* password, char* error,
-                                            size_t error_bytes);
+  struct setsuna_tls_context* (*new_server)(const char* certificates, const char* key, const char* password,
+                                            char* error, size_t error_bytes);
   /* `trusted`: certificates, of authorities or of the very server, and revocation lists. Null: the system's. */
   struct setsuna_tls_context* (*new_client)(const char* trusted, char* error, size_t error_bytes);
   void (*free_context)(struct setsuna_tls_context* context);
@@ -55,8 +55,8 @@ struct setsuna_tls_api {
   int (*is_open)(const struct setsuna_tls_engine* engine);
   /* Bytes of the wire. 1; or 0: see error_of (empty: the sink wanted no more). */
   int (*receive)(struct setsuna_tls_engine* engine, const void* bytes, size_t size, setsuna_tls_sink sink, void* user);
-  /* Once open: bytes to be encrypted. 1, or 0: see error_of. */
-  int (*send)(struct setsuna_tls_engine* engine, const void* bytes, size_t size);
+  /* Once open, and when there is no output(): bytes to be encrypted for the wire, which `sink` takes. 1, or 0: see error_of. */
+  int (*send)(struct setsuna_tls_engine* engine, const void* bytes, size_t size, setsuna_tls_sink sink, void* user);
   /* The last word: close_notify. */
   void (*finish)(struct setsuna_tls_engine* engine);
   /* What the wire is to get, until drop_output(). */
