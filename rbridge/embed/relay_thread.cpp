@@ -117,6 +117,7 @@ void RelayThread::run() {
   dialler_->start();
   reactor_->run();
 
+  reactor_->forget(doorbell_watch_);
   connection_.reset();  // lets go of results that were still to be sent, so the relay goes after it
   dialler_.reset();
   relay_.reset();
@@ -149,7 +150,8 @@ net::ConnectionSink* RelayThread::on_host(std::unique_ptr<net::Connection>& conn
   relay_ = std::make_unique<Relay>(*segment_, static_cast<RelayProcess&>(*this), request_.relay);
   connection_ = std::move(connection);
   relay_->set_connection(connection_.get());
-  reactor_->watch_readable(segment_->doorbell().fd(), net::Handler::to<&RelayThread::on_doorbell>(this));
+  doorbell_watch_ =
+      reactor_->watch_readable(segment_->doorbell().fd(), net::Handler::to<&RelayThread::on_doorbell>(this));
   return relay_.get();
 }
 

@@ -83,6 +83,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
   std::unique_ptr<net::Connection> connection_;
   std::unique_ptr<PrivateSegment> segment_;
   std::unique_ptr<Relay> relay_;
+  net::Token doorbell_watch_;
   dispatch::LinkWelcome welcome_;
   std::vector<std::byte> hooks_;
   bool joined_ = false;
