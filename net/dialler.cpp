@@ -130,10 +130,11 @@ ConnectionSink* Dialler::on_proven(StreamConnection&, std::string* refusal) {
   return sink;
 }
 
-void Dialler::on_failed(StreamConnection&, const std::string& reason) {
+void Dialler::on_failed(StreamConnection& connection, const std::string& reason) {
+  const bool refused = connection.refused();
   const std::unique_ptr<StreamConnection> ended = std::move(connection_);
   const std::string sentence = "cannot connect to " + quote_for_message(format_url(url_)) + ": " + reason;
-  events_.on_failed(sentence);
+  events_.on_failed(sentence, refused);
 }
 
 void Dialler::fail_later(const std::string& cause) {
@@ -144,7 +145,7 @@ void Dialler::fail_later(const std::string& cause) {
 void Dialler::on_report(const Completion& completion) {
   timer_ = {};
   if (completion.result == 0) {
-    events_.on_failed(std::string(failure_));
+    events_.on_failed(std::string(failure_), false);
   }
 }
 

@@ -21,8 +21,9 @@ class DiallerEvents {
   // null and set *refusal, a clause that is told to the host; on_failed() follows then. The dialler stays during the call.
   virtual ConnectionSink* on_host(std::unique_ptr<Connection>& connection, std::string* refusal) = 0;
 
-  // One sentence that names the URL and the cause. The dialler may be destroyed from inside it.
-  virtual void on_failed(const std::string& sentence) = 0;
+  // One sentence that names the URL and the cause. `refused`: somebody listens there, and one side did not want the other (not
+  // told of a refusal by on_host()). The dialler may be destroyed from inside it.
+  virtual void on_failed(const std::string& sentence, bool refused) = 0;
 
  protected:
   ~DiallerEvents() = default;

@@ -61,6 +61,10 @@ class StreamCore final : MessageReader::Events, ByteSink {
   void set_watchful(bool on);
   std::uint64_t unsent_bytes() const noexcept;
   const std::string& peer() const noexcept { return setup_.peer; }
+  // One side did not want the other: another attempt would end in the same way.
+  bool refused() const noexcept {
+    return handshake_.state() == Handshake::State::kRefused || !setup_.layers.error().empty();
+  }
   std::span<const std::byte> peer_greeting() const noexcept { return handshake_.peer_greeting(); }
   const std::string& path() const noexcept;
 
@@ -184,6 +188,7 @@ class StreamConnection final : public Connection {
   const std::string& peer() const override { return core_->peer(); }
   std::span<const std::byte> peer_greeting() const override { return core_->peer_greeting(); }
   const std::string& path() const override { return core_->path(); }
+  bool refused() const noexcept { return core_->refused(); }
 
  private:
   StreamCore* core_;  // deletes itself

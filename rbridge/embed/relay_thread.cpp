@@ -43,6 +43,15 @@ net::Url parse(const std::string& text) {
   return *parsed.url;
 }
 
+net::TlsContextPtr tls_for(const net::Url& url, const std::string& trusted) {
+  std::string error;
+  net::TlsContextPtr made = url.is_tls() ? net::make_tls_client(trusted, &error) : nullptr;
+  if (!error.empty()) {
+    throw std::runtime_error(error);
+  }
+  return made;
+}
+
 net::ReactorChoice chosen_reactor() {
   net::ReactorChoice choice = net::ReactorChoice::kAutomatic;
   std::string error;
@@ -57,6 +66,7 @@ net::ReactorChoice chosen_reactor() {
 RelayThread::RelayThread(DialRequest request)
     : request_(std::move(request)),
       url_(parse(request_.url)),
+      tls_(tls_for(url_, request_.trusted)),
       reactor_choice_(chosen_reactor()),
       main_thread_(::pthread_self()) {}
 
@@ -113,7 +123,7 @@ void RelayThread::run() {
   const auto bytes = std::as_bytes(std::span(&greeting, 1));
   net::HandshakeConfig config{request_.token, {bytes.begin(), bytes.end()}};
   dialler_ = std::make_unique<net::Dialler>(*reactor_, url_, std::move(found), std::move(config),
-                                            static_cast<net::DiallerEvents&>(*this));
+                                            static_cast<net::DiallerEvents&>(*this), tls_);
   dialler_->start();
   reactor_->run();
 
@@ -139,6 +149,7 @@ void RelayThread::on_doorbell(const net::Completion&) { relay_->on_doorbell(); }
 // --- The host ----------------------------------------------------------------------------------------------
 
 net::ConnectionSink* RelayThread::on_host(std::unique_ptr<net::Connection>& connection, std::string* refusal) {
+  own_refusal_ = true;  // unless it gets to the end
   *refusal = compare_greeting(connection->peer_greeting(), "the host");
   if (!refusal->empty()) {
     return nullptr;
@@ -152,12 +163,13 @@ net::ConnectionSink* RelayThread::on_host(std::unique_ptr<net::Connection>& conn
   relay_->set_connection(connection_.get());
   doorbell_watch_ =
       reactor_->watch_readable(segment_->doorbell().fd(), net::Handler::to<&RelayThread::on_doorbell>(this));
+  own_refusal_ = false;
   return relay_.get();
 }
 
-void RelayThread::on_failed(const std::string& sentence) {
+void RelayThread::on_failed(const std::string& sentence, bool refused) {
   failure_ = sentence;
-  retry_ = true;
+  retry_ = !refused && !own_refusal_;
   reactor_->stop();
 }
 

@@ -19,6 +19,7 @@ namespace setsuna::embed {
 struct DialRequest {
   std::string url;
   std::optional<std::string> token;  // which the host has, too
+  std::string trusted;               // see net::make_tls_client()
   std::uint64_t data_bytes = 0;      // of the private segment; 0: as much as this process may use
   int signal_at_end = 0;             // raised when the connection is lost
   RelayOptions relay;
@@ -60,7 +61,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
 
   // net::DiallerEvents
   net::ConnectionSink* on_host(std::unique_ptr<net::Connection>& connection, std::string* refusal) override;
-  void on_failed(const std::string& sentence) override;
+  void on_failed(const std::string& sentence, bool refused) override;
 
   // RelayProcess
   void on_welcome(const dispatch::LinkWelcome& welcome, std::span<const std::byte> hooks) override;
@@ -70,6 +71,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
 
   const DialRequest request_;
   const net::Url url_;
+  const net::TlsContextPtr tls_;
   const net::ReactorChoice reactor_choice_;
   const pthread_t main_thread_;
 
@@ -89,6 +91,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
   bool joined_ = false;
   std::string failure_;
   bool retry_ = false;
+  bool own_refusal_ = false;  // by on_host()
 };
 
 }  // namespace setsuna::embed

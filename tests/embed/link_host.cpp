@@ -131,7 +131,8 @@ void DaemonProcess::on_exit(const net::Completion&) {
 
 // --- LinkHost ----------------------------------------------------------------------------------------------
 
-LinkHost::LinkHost() {
+LinkHost::LinkHost(const std::string& url, net::TlsContextPtr tls)
+    : url_(net::parse_url(url).url.value()), tls_(std::move(tls)) {
   net::MadeReactor made = net::make_reactor(net::ReactorChoice::kAutomatic);
   reactor_ = std::move(made.reactor);
   listen();
@@ -144,18 +145,17 @@ LinkHost::~LinkHost() {
 }
 
 void LinkHost::listen() {
-  const net::Url wanted[] = {
-      net::parse_url(url()).url.value_or(net::Url{net::Scheme::kTcp, "127.0.0.1", false, 0, ""})};
+  const net::Url wanted[] = {url_};
   net::BindResult bound = net::bind_urls(wanted);
   if (!bound) {
     throw std::runtime_error(bound.message);
   }
-  port_ = bound.urls[0].port;
+  url_ = bound.urls[0];
   const dispatch::LinkGreeting greeting = own_greeting();
   const auto bytes = std::as_bytes(std::span(&greeting, 1));
   net::HandshakeConfig config{std::string(kToken), {bytes.begin(), bytes.end()}};
   listener_ = std::make_unique<net::Listener>(*reactor_, std::move(bound), std::move(config),
-                                              static_cast<net::ListenerEvents&>(*this));
+                                              static_cast<net::ListenerEvents&>(*this), tls_);
 }
 
 // The port is free once the reactor has closed it.

@@ -13,6 +13,7 @@
 
 #include "dispatch/link_wire.hpp"
 #include "net/listener.hpp"
+#include "net/tls_context.hpp"
 #include "runtime/unique_fd.hpp"
 
 namespace setsuna::embed::test {
@@ -88,12 +89,13 @@ class LinkHost final : net::ListenerEvents {
  public:
   static constexpr const char* kToken = "36ba2f8c";
 
-  LinkHost();
+  // `tls`: for tls+tcp and wss.
+  explicit LinkHost(const std::string& url = "tcp://127.0.0.1:0", net::TlsContextPtr tls = {});
   ~LinkHost();
 
   void listen();  // again at the same port, if it has listened before
   void stop_listening();
-  std::string url() const { return "tcp://127.0.0.1:" + std::to_string(port_); }
+  std::string url() const { return net::format_url(url_); }
 
   // `Rscript -e "setsuna::daemon(url, token, <arguments>)"`; its value is the exit status.
   std::unique_ptr<DaemonProcess> start_daemon(const std::string& arguments = "");
@@ -115,7 +117,8 @@ class LinkHost final : net::ListenerEvents {
 
   std::unique_ptr<net::Reactor> reactor_;
   std::unique_ptr<net::Listener> listener_;
-  std::uint16_t port_ = 0;
+  net::Url url_;
+  const net::TlsContextPtr tls_;
   std::vector<std::unique_ptr<Peer>> peers_;
   std::size_t next_ = 0;
 };

@@ -383,6 +383,43 @@ TEST_F(RemoteDaemonTest, DiallingCanBeInterrupted) {
   wait_output(*daemon, "interrupted");
 }
 
+TEST_F(RemoteDaemonTest, AWrongTokenIsAnErrorAlsoForOneThatWouldWait) {
+  const auto daemon = host_.start(
+      {"Rscript", "--vanilla", "-e", "setsuna::daemon('" + host_.url() + "', token = 'wrong', autoexit = FALSE)"});
+  EXPECT_EQ(ended(*daemon), 1);
+}
+
+TEST_F(RemoteDaemonTest, OverWebSockets) {
+  LinkHost host("ws://127.0.0.1:0/some/path");
+  const auto daemon = host.start_daemon();
+  Peer& peer = host.next_peer();
+  const std::string large = "as.double(seq_len(1e6)) + 0.5";
+  peer.task(1, task_code("x", "x = " + large));
+  EXPECT_EQ(host.result(peer, 1).bytes, encoded(large));
+}
+
+TEST_F(RemoteDaemonTest, OverTlsWithACertificateAsTextOrFile) {
+  const std::string names[] = {"127.0.0.1"};
+  net::MadeCertificate made;
+  std::string error;
+  ASSERT_TRUE(net::make_certificate(names, 10, made, &error)) << error;
+  const net::TlsContextPtr tls = net::make_tls_server(made.certificate, made.key, nullptr, &error);
+  ASSERT_TRUE(tls) << error;
+  LinkHost host("tls+tcp://127.0.0.1:0", tls);
+  const ScopedDirectory directory;
+  const std::string file = directory.write("host.pem", made.certificate);
+  for (const std::string& argument : {"tlscert = '" + file + "'", "tls = c('" + made.certificate + "', '')"}) {
+    const auto daemon = host.start_daemon(argument);
+    Peer& peer = host.next_peer();
+    peer.task(1, task_code("1 + 1"));
+    EXPECT_EQ(host.result(peer, 1).bytes, encoded("2"));
+  }
+  const auto stranger = host.start_daemon("asyncdial = TRUE");
+  host.wait_for([&] { return stranger->status.has_value() && stranger->output_ended; });
+  EXPECT_THAT(stranger->output, HasSubstr(host.url()));
+  EXPECT_THAT(stranger->output, HasSubstr("certificate"));
+}
+
 TEST_F(RemoteDaemonTest, TheCommandDoesTheSame) {
   const std::string program = installed_package() + "/bin/setsuna";
   const auto daemon = host_.start({program, "daemon", host_.url(), "--token-stdin", "--maxtasks", "1"},

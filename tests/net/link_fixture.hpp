@@ -134,6 +134,7 @@ struct Client : DiallerEvents {
   std::unique_ptr<Dialler> dialler;
   End end;
   std::string failed;
+  bool refused = false;
   std::string refuse_with;
 
   ConnectionSink* on_host(std::unique_ptr<Connection>& connection, std::string* refusal) override {
@@ -144,7 +145,8 @@ struct Client : DiallerEvents {
     end.connection = std::move(connection);
     return &end;
   }
-  void on_failed(const std::string& sentence) override {
+  void on_failed(const std::string& sentence, bool was_refused) override {
+    refused = was_refused;
     EXPECT_EQ(failed, "");
     failed = sentence;
   }

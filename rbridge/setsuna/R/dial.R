@@ -85,7 +85,7 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
                              call. = FALSE)), list(), list())
   list(
     dial = function() {
-      .Call(C_relay_start, url, token, numbers, no_room)
+      .Call(C_relay_start, url, token, certificates, numbers, no_room)
       .Call(C_relay_wait)
     },
     started = function() NULL,
@@ -99,14 +99,12 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
 
 .token <- function(token) if (is.null(token)) NULL else .string(token, "token")
 
-# PEM text, from text or a file; NULL: none.
+# PEM text or the name of a file with it; none: what this system trusts.
 .certificates <- function(x) {
-  if (is.null(x)) return(NULL)
+  if (is.null(x)) return("")
   if (!is.character(x) || !length(x) %in% 1:2 || anyNA(x) || (length(x) == 2L && nzchar(x[2L])))
     .abort("'tlscert' must be PEM text, the name of a file with it, or c(text, \"\"), not ", .describe(x))
-  if (grepl("-----BEGIN", x[1L], fixed = TRUE)) return(x[1L])
-  if (!file.exists(x[1L])) .abort("'tlscert' is neither PEM text nor a file that exists: ", dQuote(x[1L], FALSE))
-  paste0(paste(readLines(x[1L], warn = FALSE), collapse = "\n"), "\n")
+  x[1L]
 }
 
 .join <- function(host, wait) {

@@ -36,9 +36,10 @@ SEXP relay_scrub() {
   return R_NilValue;
 }
 
-// Dials. token: text or NULL. numbers: interrupt the task when the connection ends, signal to raise then, size of the data area
-// (0: as much as this process may use). no_room: the task that runs instead of one for which there is no memory.
-SEXP relay_start(SEXP url, SEXP token, SEXP numbers, SEXP no_room) {
+// Dials. token: text or NULL. trusted: certificates, see net::make_tls_client(). numbers: interrupt the task when the
+// connection ends, signal to raise then, size of the data area (0: as much as this process may use). no_room: the task that
+// runs instead of one for which there is no memory.
+SEXP relay_start(SEXP url, SEXP token, SEXP trusted, SEXP numbers, SEXP no_room) {
   setsuna::codec::encode_reset(&buffer);
   setsuna::codec::encode(no_room, &buffer);
   const bool done = guarded([&] {
@@ -47,6 +48,7 @@ SEXP relay_start(SEXP url, SEXP token, SEXP numbers, SEXP no_room) {
     if (TYPEOF(token) == STRSXP) {
       request.token = text(token);
     }
+    request.trusted = text(trusted);
     request.relay.interrupt_at_end = REAL(numbers)[0] != 0;
     request.signal_at_end = static_cast<int>(REAL(numbers)[1]);
     request.data_bytes = static_cast<std::uint64_t>(REAL(numbers)[2]);
@@ -145,7 +147,7 @@ SEXP relay_end() {
 }  // namespace
 
 extern const R_CallMethodDef kRelayEntries[] = {
-    SETSUNA_ENTRY(relay_scrub, relay_scrub, 0), SETSUNA_ENTRY(relay_start, relay_start, 4),
+    SETSUNA_ENTRY(relay_scrub, relay_scrub, 0), SETSUNA_ENTRY(relay_start, relay_start, 5),
     SETSUNA_ENTRY(relay_wait, relay_wait, 0),   SETSUNA_ENTRY(relay_finish, relay_finish, 0),
     SETSUNA_ENTRY(relay_end, relay_end, 0),     {nullptr, nullptr, 0},
 };
