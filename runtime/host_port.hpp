@@ -13,7 +13,6 @@
 namespace setsuna::runtime {
 
 inline constexpr std::uint32_t kNoSlot = 0xFFFFFFFF;
-inline constexpr std::uint32_t kHostEpoch = 1;            // of kHostOwner, which lives as long as the segment
 inline constexpr std::uint32_t kReadyQueue = 0xFFFFFFFF;  // queue number of the shared ready ring; others: daemon index
 
 template <template <class> class Atom, class Futex>

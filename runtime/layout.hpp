@@ -24,6 +24,7 @@ inline constexpr std::uint32_t kMailboxCells = 256;
 inline constexpr std::uint32_t kHoldBits = 4096;  // shared argument blocks that can be viewed at a time
 inline constexpr std::uint32_t kNoBlockId = 0xFFFF;
 inline constexpr std::uint32_t kHostOwner = 0xFFF;  // owner index of the host in extents and words
+inline constexpr std::uint32_t kHostEpoch = 1;      // its epoch in words: it lives as long as the segment
 inline constexpr std::size_t kInlineArgBytes = 448;
 inline constexpr std::size_t kInlineResultBytes = 448;
 inline constexpr std::size_t kExtentBytes = std::size_t{2} << 20;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/layout.hpp"
 #include "runtime/queue_view.hpp"
 #include "runtime/slot_word.hpp"
 
@@ -107,6 +108,11 @@ std::string check_slot(const QueueView<Atom>& view, std::uint32_t slot, const Sl
   const SlotWord word(peek(view.slots[slot].word));
   if (cells.naming[slot] > 1) {
     return wrong("more than one cell");  // invariant 1
+  }
+  if (word.owner() == setsuna::runtime::kHostOwner) {
+    return word.state() == SlotState::kClaimed && word.epoch() == setsuna::runtime::kHostEpoch
+               ? ""
+               : wrong("the host's, yet not claimed");
   }
   const std::uint32_t epoch_now = word.owner() < view.daemon_max ? peek(view.daemon(word.owner()).epoch) : 0;
   switch (word.state()) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/runtime/sched_queue.hpp"
@@ -385,6 +386,81 @@ class RefillProgram : public QueueProgram {
   int next_ = 0;
 };
 
+// --- Tasks that the host takes itself --------------------------------------------------------------------------
+
+// Beside the daemons, for a remote one that runs one task at a time. The first that it is given comes back: it has not begun.
+// With `bound`, the last task is for it alone and goes through no queue.
+class HostClaimsProgram : public QueueProgram {
+ public:
+  HostClaimsProgram(const QueueShape& shape, bool bound) : QueueProgram(shape), bound_(bound) {}
+
+ protected:
+  void begin() override {
+    in_hand_ = kNoSlot;
+    came_back_ = false;
+    placed_ = !bound_;
+    QueueProgram::begin();
+  }
+  void host_main() override {
+    for (int task = 0; task < shape_.tasks - (bound_ ? 1 : 0); ++task) {
+      submit(task);
+      signal_reactor();
+    }
+    wait_for_all();
+  }
+  bool reactor_has_more() override { return in_hand_ != kNoSlot; }  // its answer
+  void on_reactor() override {
+    if (in_hand_ != kNoSlot) {
+      take_answer(std::exchange(in_hand_, kNoSlot));
+    }
+    if (!placed_) {
+      placed_ = true;
+      place_bound(shape_.tasks - 1);
+    } else if (const std::optional<Claim> claim = host_->claim_for_host()) {
+      const int task = slot_task_[claim->slot];
+      require(task >= 0 && tasks_[task].generation == claim->generation, "the host claimed another task");
+      require(arguments_[claim->slot].read() == 100 + static_cast<std::uint64_t>(task), "arguments of another task");
+      in_hand_ = claim->slot;
+    }
+  }
+  void place_bound(int task) {
+    in_hand_ = host_->acquire_slot();
+    require(in_hand_ != kNoSlot && slot_task_[in_hand_] == -1, "no slot");
+    arguments_[in_hand_].write(100 + static_cast<std::uint64_t>(task));
+    slot_task_[in_hand_] = task;
+    tasks_[task].slot = in_hand_;
+    tasks_[task].generation = host_->place_claimed(in_hand_);
+  }
+  void take_answer(std::uint32_t slot) {
+    const int task = slot_task_[slot];
+    const SlotWord word = host_->word(slot);
+    require(word.state() == SlotState::kClaimed && word.generation() == tasks_[task].generation, "not the host's now");
+    if (!came_back_) {
+      came_back_ = true;
+      host_pushes_ = true;
+      require(host_->requeue(slot, kReadyQueue, &tasks_[task].generation), "not queued again");
+      host_pushes_ = false;
+      host_->wake_for(kReadyQueue);
+      return;
+    }
+    slot_task_[slot] = -1;
+    resolve(task, Outcome::kValue);
+    host_->release_claimed(slot);
+    wake_host();
+  }
+  void at_end() override {
+    require(all_resolved(), "a task that the host could have taken was left");
+    QueueProgram::at_end();
+  }
+  std::uint64_t scenario_state() override {
+    return std::uint64_t{in_hand_ & 0xFF} << 40 | std::uint64_t{came_back_} << 48 | std::uint64_t{placed_} << 49;
+  }
+  bool bound_;
+  std::uint32_t in_hand_ = kNoSlot;
+  bool came_back_ = false;
+  bool placed_ = false;
+};
+
 // --- Leaving ---------------------------------------------------------------------------------------------------
 
 // Daemon 0 is asked to stop while there is work; daemon 1 must get it.
@@ -580,6 +656,11 @@ inline const std::vector<Scenario>& scenarios() {
       {"refill_and_death",
        program<RefillProgram>(QueueShape{.daemons = 2, .slots = 4, .tasks = 5}, 3),
        {.preemptions = 0, .races = false, .kills = 1}},
+      {"host_claims", program<HostClaimsProgram>(kOne, false), kMore},
+      {"host_claims_and_death", program<HostClaimsProgram>(kSingle, false), kKill},
+      {"host_claims_and_death_of_the_only_one", program<HostClaimsProgram>(kOne, false), kKill},
+      {"host_claims_what_is_bound", program<HostClaimsProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 2}, true),
+       kKill},
       {"stop", program<StopProgram>(kSingle), kMore},
       {"stop_and_death", program<StopProgram>(kSingle), kKill},
       {"idle_leave", program<IdleLeaveProgram>(kSingle), kTime},
@@ -630,6 +711,7 @@ inline const std::vector<Scenario>& weak_scenarios() {
       {"held_block", program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
       {"refill", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 0), kTwo},
       {"refill_past_tombstones", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 3), kOne},
+      {"host_claims", program<HostClaimsProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}, false), kOne},
       {"stop", program<StopProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}), kOne},
       {"close", program<CloseProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
       {"generations_wrap", program<WrapProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 4}), kOne},
