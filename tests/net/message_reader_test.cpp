@@ -282,8 +282,9 @@ TEST(SendQueue, ControlGoesBetweenChunks) {
 
 TEST(SendQueue, SmallMessagesGoTogetherAndTheLastWordIsLast) {
   SendQueue queue;
+  const std::string body = "body";
   for (std::uint64_t i = 0; i < 50; ++i) {
-    queue.push(1, Lane::kData, i, span("head"), span("body"), i + 1);
+    queue.push(1, Lane::kData, i, span("head"), span(body), i + 1);
   }
   queue.push_last(NetMessage::kBye, "done");
   SendBatch batch;
