@@ -132,8 +132,8 @@ bool WebSocketLayer::receive_frames() {
   if (up_ == nullptr) {
     return false;
   }
-  if (result != 0) {
-    return fail("the WebSocket failed (error " + std::to_string(result) + " of wslay)");
+  if (result == WSLAY_ERR_NOMEM) {
+    return fail("there is no memory for the WebSocket");
   }
   if (text_) {
     wslay_event_queue_close(events_, WSLAY_CODE_UNSUPPORTED_DATA, nullptr, 0);
@@ -143,7 +143,8 @@ bool WebSocketLayer::receive_frames() {
     const unsigned code = wslay_event_get_status_code_received(events_);
     return fail("the other side closed the WebSocket (code " + std::to_string(code) + ")");
   }
-  return wslay_event_get_read_enabled(events_) != 0 || fail("what came is not WebSocket, or violates its rules");
+  return (result == 0 && wslay_event_get_read_enabled(events_) != 0) ||
+         fail("what came is not WebSocket, or violates its rules");
 }
 
 ssize_t WebSocketLayer::on_pull(wslay_event_context_ptr context, std::uint8_t* to, std::size_t size, int, void* self) {

@@ -1,0 +1,209 @@
+// WebSocket: what its rules allow, and what they do not; paths; a proxy.
+#include "net/websocket.hpp"
+
+#include <random>
+
+#include "net/http_upgrade.hpp"
+#include "net/tcp_socket.hpp"
+#include "net/tls_library.hpp"
+#include "tests/net/link_fixture.hpp"
+
+namespace setsuna::net {
+namespace {
+
+using testing::HasSubstr;
+
+struct Collect : ByteSink {
+  std::string text;
+  bool on_bytes(std::span<const std::byte> bytes) override {
+    text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return true;
+  }
+};
+
+std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+std::string output(Layer& layer) {
+  std::vector<std::byte> out;
+  layer.take_output(out);
+  return {reinterpret_cast<const char*>(out.data()), out.size()};
+}
+
+std::string encoded(Layer& layer, const std::vector<std::string>& pieces) {
+  std::vector<iovec> vectors;
+  for (const std::string& piece : pieces) {
+    vectors.push_back({const_cast<char*>(piece.data()), piece.size()});
+  }
+  std::vector<std::byte> out;
+  EXPECT_TRUE(layer.send(vectors, out));
+  return {reinterpret_cast<const char*>(out.data()), out.size()};
+}
+
+// A frame as a client sends it, masked by `mask`.
+std::string frame(unsigned char first, const std::string& payload, const std::string& mask = "mask") {
+  std::string out(1, static_cast<char>(first));
+  if (payload.size() < 126) {
+    out += static_cast<char>(0x80 | payload.size());
+  } else {
+    out += static_cast<char>(0x80 | 126);
+    out += static_cast<char>(payload.size() >> 8);
+    out += static_cast<char>(payload.size());
+  }
+  out += mask;
+  for (std::size_t i = 0; i < payload.size(); ++i) {
+    out += static_cast<char>(payload[i] ^ mask[i % 4]);
+  }
+  return out;
+}
+
+struct Sides {
+  std::vector<std::string> paths{"/one", "/two"};
+  WebSocketLayer server{paths, opened_tls_library()};
+  WebSocketLayer client{"/two", "example.com", opened_tls_library()};
+  Collect at_server;
+  Collect at_client;
+
+  void open() {
+    client.start();
+    EXPECT_TRUE(server.receive(bytes(output(client)), at_server)) << server.error();
+    EXPECT_TRUE(client.receive(bytes(output(server)), at_client)) << client.error();
+    ASSERT_TRUE(server.open());
+    ASSERT_TRUE(client.open());
+  }
+};
+
+TEST(WebSocket, CarriesBytesInAnyPieces) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 30; ++round) {
+    Sides sides;
+    sides.open();
+    EXPECT_EQ(sides.server.path(), "/two");
+    std::string said;
+    std::string up;
+    std::string down;
+    for (int i = 0; i < 10; ++i) {
+      const std::string one = pattern(1 + random() % 300, static_cast<unsigned>(i));
+      const std::string other = pattern(1 + random() % 100'000, static_cast<unsigned>(i));
+      up += encoded(sides.client, {one, other});
+      down += encoded(sides.server, {one, other});
+      said += one + other;
+    }
+    for (std::size_t at = 0; at < up.size();) {
+      const std::size_t part = 1 + random() % 5000;
+      ASSERT_TRUE(sides.server.receive(bytes(up.substr(at, part)), sides.at_server)) << sides.server.error();
+      at += part;
+    }
+    ASSERT_TRUE(sides.client.receive(bytes(down), sides.at_client));
+    EXPECT_TRUE(sides.at_server.text == said);
+    EXPECT_TRUE(sides.at_client.text == said);
+  }
+}
+
+TEST(WebSocket, FramesThatComeWithTheHeader) {
+  Sides sides;
+  sides.client.start();
+  EXPECT_TRUE(sides.server.receive(bytes(output(sides.client) + frame(0x82, "early")), sides.at_server));
+  EXPECT_EQ(sides.at_server.text, "early");
+}
+
+TEST(WebSocket, FragmentsAndPings) {
+  Sides sides;
+  sides.open();
+  const std::string wire = frame(0x02, "ab") + frame(0x89, "are you there?") + frame(0x00, "") + frame(0x00, "cd") +
+                           frame(0x8a, "unasked pong") + frame(0x80, "ef") + frame(0x82, "");
+  for (const char c : wire) {
+    ASSERT_TRUE(sides.server.receive(bytes(std::string(1, c)), sides.at_server)) << sides.server.error();
+  }
+  EXPECT_EQ(sides.at_server.text, "abcdef");
+  ASSERT_TRUE(sides.server.has_output());
+  EXPECT_EQ(output(sides.server),
+            "\x8a\x0e"
+            "are you there?");
+}
+
+// `code` 0: wslay says farewell without one.
+void expect_violation(const std::string& wire, unsigned code, const std::string& why) {
+  Sides sides;
+  sides.open();
+  EXPECT_FALSE(sides.server.receive(bytes(wire), sides.at_server));
+  EXPECT_THAT(sides.server.error(), HasSubstr(why));
+  const std::string farewell = output(sides.server);
+  ASSERT_GE(farewell.size(), 2u);
+  EXPECT_EQ(farewell[0], '\x88');
+  if (code != 0) {
+    ASSERT_GE(farewell.size(), 4u);
+    EXPECT_EQ((static_cast<unsigned char>(farewell[2]) << 8) + static_cast<unsigned char>(farewell[3]), code);
+  }
+  EXPECT_FALSE(sides.server.receive(bytes(frame(0x82, "more")), sides.at_server));
+  EXPECT_EQ(sides.at_server.text, "");
+}
+
+TEST(WebSocket, ViolationsEndItWithACode) {
+  expect_violation(frame(0x81, "text"), 1003, "a text message");
+  expect_violation("\x82\x01x", 1002, "violates its rules");            // not masked
+  expect_violation(frame(0x80, "x"), 1002, "violates its rules");       // continues nothing
+  expect_violation(frame(0xc2, "x"), 1002, "violates its rules");       // a reserved bit
+  expect_violation(frame(0x83, "x"), 1002, "violates its rules");       // no such opcode
+  expect_violation(frame(0x89, std::string(126, 'x')), 0, "violates");  // a long ping
+  expect_violation(frame(0x09, "x"), 0, "violates its rules");          // a fragmented ping
+  expect_violation(frame(0x88, std::string("\x03\xe9", 2)), 1001, "closed the WebSocket (code 1001)");
+}
+
+TEST(WebSocket, TheFarewell) {
+  Sides sides;
+  sides.open();
+  sides.client.finish();
+  EXPECT_FALSE(sides.server.receive(bytes(output(sides.client)), sides.at_server));
+  EXPECT_THAT(sides.server.error(), HasSubstr("code 1000"));
+}
+
+TEST(WebSocket, RandomFrames) {
+  std::mt19937 random(8);
+  for (int round = 0; round < 2000; ++round) {
+    Sides sides;
+    sides.open();
+    std::string noise(random() % 2000 + 1, '\0');
+    for (char& c : noise) {
+      c = static_cast<char>(random());
+    }
+    sides.server.receive(bytes(noise), sides.at_server);
+    sides.client.receive(bytes(noise), sides.at_client);
+  }
+}
+
+// ---- with hosts ----
+
+class Paths : public LinkTest {};
+INSTANTIATE_TEST_SUITE_P(Links, Paths, testing::ValuesIn(link_params({"ws", "wss"})), link_param_name);
+
+TEST_P(Paths, SeveralOnOnePort) {
+  Url one = listen_tcp(parse_url(any_url()).url.value()).url;  // its port is free again
+  one.path = "/one";
+  Url two = one;
+  two.path = "/two?n=2";
+  const Url both[] = {one, two};
+  BindResult bound = bind_urls(both);
+  ASSERT_EQ(bound.message, "");
+  EXPECT_EQ(bound.ports.size(), 1u);
+  Host& host = *hosts_.emplace_back(std::make_unique<Host>());
+  host.listener =
+      std::make_unique<Listener>(*reactor_, std::move(bound), credentials("secret", "host"), host, tls().server);
+  Client& second = dial(two);
+  run_until([&] { return second.end.opened || !second.failed.empty(); });
+  Client& first = dial(one);
+  run_until([&] { return first.end.opened || !first.failed.empty(); });
+  EXPECT_EQ(second.failed + first.failed, "");
+  EXPECT_EQ(host.came_to, (std::vector<std::size_t>{1, 0}));
+  EXPECT_EQ(host.ends[0].connection->path(), "/two?n=2");
+  EXPECT_EQ(first.end.connection->path(), "/one");
+  Url three = one;
+  three.path = "/three";
+  Client& third = dial(three);
+  run_until([&] { return !third.failed.empty() && host.rejected.size() == 1; });
+  EXPECT_THAT(third.failed, HasSubstr("'404 Not Found': check the path"));
+  EXPECT_THAT(third.failed, HasSubstr(format_url(three)));
+  EXPECT_THAT(host.rejected[0], HasSubstr("asks for the path '/three', at which nobody listens"));
+}
+
+}  // namespace
+}  // namespace setsuna::net
