@@ -298,6 +298,7 @@ void Relay::on_doorbell() {
   if (left && !leaving_) {
     leaving_ = true;
     send_leaving();
+    process_.on_left();
   }
 }
 

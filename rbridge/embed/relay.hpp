@@ -30,7 +30,9 @@ class RelayProcess {
   virtual void interrupt_task() = 0;
   // SIGKILL to what the task has started and to the process.
   virtual void end_now() = 0;
-  // The connection has ended; the last call.
+  // The evaluator will do nothing more in this segment. Once, perhaps after on_end().
+  virtual void on_left() = 0;
+  // The connection has ended. Once.
   virtual void on_end(const std::string& reason, RelayEnd how) = 0;
 
  protected:

@@ -13,6 +13,7 @@
 #include "rbridge/embed/evaluator.hpp"
 #include "rbridge/embed/link_greeting.hpp"
 #include "rbridge/embed/process_scan.hpp"
+#include "runtime/clock.hpp"
 #include "runtime/futex.hpp"
 
 namespace setsuna::embed {
@@ -128,6 +129,7 @@ void RelayThread::run() {
   reactor_->run();
 
   reactor_->forget(doorbell_watch_);
+  reactor_->forget(grace_);
   connection_.reset();  // lets go of results that were still to be sent, so the relay goes after it
   dialler_.reset();
   relay_.reset();
@@ -205,7 +207,27 @@ void RelayThread::on_end(const std::string& reason, RelayEnd how) {
   } else if (how == RelayEnd::kLost && request_.signal_at_end > 0) {
     ::pthread_kill(main_thread_, request_.signal_at_end);
   }
+  ended_ = true;
+  const bool interrupted = joined_ && how == RelayEnd::kLost && request_.relay.interrupt_at_end;
+  if (interrupted && segment_->daemon().current.load(std::memory_order_acquire) != 0) {
+    grace_ = reactor_->timer(runtime::monotonic_ns() + kGraceNs, net::Handler::to<&RelayThread::on_grace_over>(this));
+  } else {
+    reactor_->stop();
+  }
+}
+
+// Code that R cannot interrupt must not run on for a host that has gone, perhaps for hours.
+void RelayThread::on_grace_over(const net::Completion& completion) {
+  if (completion.result == 0 && segment_->daemon().current.load(std::memory_order_acquire) != 0) {
+    end_now();
+  }
   reactor_->stop();
+}
+
+void RelayThread::on_left() {
+  if (ended_) {
+    reactor_->stop();
+  }
 }
 
 }  // namespace setsuna::embed

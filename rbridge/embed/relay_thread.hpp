@@ -27,6 +27,9 @@ struct DialRequest {
 
 class RelayThread final : net::DiallerEvents, RelayProcess {
  public:
+  // A task that was interrupted because the connection has ended, and that runs on: the process is ended after this.
+  static constexpr std::uint64_t kGraceNs = 5'000'000'000;
+
   enum class State : std::uint32_t { kDialling, kJoined, kOver };
 
   // R's thread, which is the one that tasks run on. Throws std::runtime_error with a message for users.
@@ -57,6 +60,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
   void change_state(State state) noexcept;
 
   void on_wake(const net::Completion& completion);
+  void on_grace_over(const net::Completion& completion);
   void on_doorbell(const net::Completion& completion);
 
   // net::DiallerEvents
@@ -67,6 +71,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
   void on_welcome(const dispatch::LinkWelcome& welcome, std::span<const std::byte> hooks) override;
   void interrupt_task() override;
   void end_now() override;
+  void on_left() override;
   void on_end(const std::string& reason, RelayEnd how) override;
 
   const DialRequest request_;
@@ -85,10 +90,11 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
   std::unique_ptr<net::Connection> connection_;
   std::unique_ptr<PrivateSegment> segment_;
   std::unique_ptr<Relay> relay_;
-  net::Token doorbell_watch_;
+  net::Token doorbell_watch_, grace_;
   dispatch::LinkWelcome welcome_;
   std::vector<std::byte> hooks_;
   bool joined_ = false;
+  bool ended_ = false;  // the connection
   std::string failure_;
   bool retry_ = false;
   bool own_refusal_ = false;  // by on_host()

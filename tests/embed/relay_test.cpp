@@ -38,6 +38,7 @@ struct FakeProcess final : RelayProcess {
   }
   void interrupt_task() override { ++interrupts; }
   void end_now() override { killed = true; }
+  void on_left() override { ++left; }
   void on_end(const std::string& why, RelayEnd by) override {
     ++ends;
     reason = why;
@@ -48,6 +49,7 @@ struct FakeProcess final : RelayProcess {
   std::vector<std::byte> hooks;
   int interrupts = 0;
   bool killed = false;
+  int left = 0;
   int ends = 0;
   std::string reason;
   RelayEnd how = RelayEnd::kLost;
@@ -596,6 +598,7 @@ TEST_F(RelayTest, AnEndWhileIdleLetsTheEvaluatorLeave) {
   evaluator_->leave(0);
   ASSERT_TRUE(ring());
   EXPECT_THAT(connection_->sent, IsEmpty());
+  EXPECT_EQ(process_.left, 1);
   EXPECT_EQ(process_.ends, 1);
 }
 

@@ -258,6 +258,15 @@ TEST_F(RemoteDaemonTest, TheEndInterruptsTheTask) {
   EXPECT_THAT(daemon->output, Not(HasSubstr("second")));
 }
 
+TEST_F(RemoteDaemonTest, ATaskThatTakesNoNoticeOfTheEndIsKilled) {
+  const auto daemon = host_.start_daemon();
+  Peer& peer = host_.next_peer();
+  peer.task(1, task_code("cat('begun\n'); repeat tryCatch(Sys.sleep(1e6), interrupt = identity)"));
+  wait_output(*daemon, "begun");
+  peer.close();
+  EXPECT_EQ(ended(*daemon), -SIGKILL);
+}
+
 TEST_F(RemoteDaemonTest, OrLetsItFinish) {
   const auto daemon = host_.start_daemon("autoexit = NA");
   Peer& peer = host_.next_peer();
