@@ -243,15 +243,25 @@ class FakeLinks final : public LinkPort {
     up(link).outbox.push_back({Kind::kForget, key, {}, {}, {}});
   }
   void cancel(std::uint32_t link, std::uint64_t id) override {
+    expect_sent(link, id);
     up(link).control.push_back({Kind::kCancel, id, {}, {}, {}});
   }
   void retract(std::uint32_t link, std::uint64_t id) override {
+    expect_sent(link, id);
     up(link).control.push_back({Kind::kRetract, id, {}, {}, {}});
   }
   void kill(std::uint32_t link) override { up(link).killed = true; }
   void stop(std::uint32_t link) override { up(link).stopped = true; }
 
  private:
+  // A control message overtakes data that has not left.
+  void expect_sent(std::uint32_t link, std::uint64_t id) {
+    for (const std::deque<Message>* queue : {&up(link).outbox, &up(link).untold}) {
+      for (const Message& message : *queue) {
+        EXPECT_TRUE(message.kind != Kind::kTask || message.id != id) << "about a task that may not be there yet";
+      }
+    }
+  }
   Link& up(std::uint32_t link) {
     EXPECT_TRUE((*this)[link].up) << "a message for a link that is gone";
     return links_[link];

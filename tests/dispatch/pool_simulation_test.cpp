@@ -495,22 +495,29 @@ class Simulation {
   }
 
   void check_end() {
+    for (std::uint32_t d = 0; d < pool_->daemons().size(); ++d) {
+      pool_->on_dead(d, world_.daemon(d).epoch, DeathNote{}, true);
+    }
+    for (const std::uint32_t constant : constants_) {
+      pool_->release_constant(constant);
+    }
+    bool in_hand = false;  // somewhere: its constant is known elsewhere as well
+    for (std::uint32_t link = 0; link < links_.size(); ++link) {
+      in_hand = in_hand || !links_[link].unanswered.empty();
+      links_.settle(*pool_, link);
+    }
     for (std::uint32_t link = 0; link < links_.size(); ++link) {
       if (links_[link].up) {
+        links_.settle(*pool_, link);
+        EXPECT_TRUE(in_hand || links_[link].constants.empty()) << "constants that nobody needs";
         EXPECT_TRUE(links_[link].stopped || pool_->links()[link].state == LinkInfo::State::kLeaving);
         lose(link);
       }
-    }
-    for (std::uint32_t d = 0; d < pool_->daemons().size(); ++d) {
-      pool_->on_dead(d, world_.daemon(d).epoch, DeathNote{}, true);
     }
     world_.held_blocks.clear();
     for (const auto& [index, expected] : tasks_) {
       judge(index, expected);
       pool_->drop(index);
-    }
-    for (const std::uint32_t constant : constants_) {
-      pool_->release_constant(constant);
     }
     pool_->progress();
     pool_->sweep_blocks();
