@@ -21,7 +21,8 @@ constexpr std::uint64_t kStalledCloseNs = 10 * kNanosPerSecond;  // without a by
 constexpr std::uint64_t kLongestCloseNs = 60 * kNanosPerSecond;  // in all
 constexpr std::uint64_t kLingerNs = 3 * kNanosPerSecond;
 constexpr std::uint64_t kLastWordsNs = 1 * kNanosPerSecond;  // for what the other side said before it hung up
-constexpr std::size_t kIdleCapacity = 4096;                  // of a batch, kept
+constexpr std::uint64_t kLargeBatch = 64 * 1024;  // the kernel's buffers are soon full of these if nobody takes them
+constexpr std::size_t kIdleCapacity = 4096;       // of a batch, kept
 
 std::string text_of(std::span<const std::byte> bytes) {
   std::string out;
@@ -316,7 +317,9 @@ void StreamCore::on_batch_sent(Flight& flight, const Completion& completion) {
     flight.busy = true;
     return;
   }
-  heard_ns_ = watchful_ ? monotonic_ns() : 0;  // the other side takes what we send
+  if (watchful_ && flight.batch.total_bytes >= kLargeBatch) {
+    heard_ns_ = monotonic_ns();  // it takes what we send: our question may be far behind it
+  }
   const std::vector<std::uint64_t> tickets = std::exchange(flight.batch.tickets, {});
   if (queue_.empty() && flight.batch.bytes.capacity() > kIdleCapacity) {
     std::vector<std::byte>().swap(flight.batch.bytes);

@@ -5,13 +5,14 @@
 #include <mutex>
 
 #include "runtime/assert.hpp"
+#include "runtime/poison.hpp"  // SETSUNA_ASAN
 
 namespace setsuna::net {
 namespace {
 
 // DEEPBIND: OpenSSL, which R packages bring, has functions of the same names, and this object must find its own. The
 // sanitizers cannot work with it; their processes have no OpenSSL.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(SETSUNA_ASAN) || defined(__SANITIZE_THREAD__)
 constexpr int kFlags = RTLD_NOW | RTLD_LOCAL;
 #else
 constexpr int kFlags = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;

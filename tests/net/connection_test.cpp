@@ -233,7 +233,7 @@ TEST_P(Connections, ARejectedMessageEndsTheConnection) {
   Host& host = this->host();
   auto [at_host, at_daemon] = connect(host);
   at_host->reject_with = "I have no task 5";
-  at_daemon->send(5, "head", pattern(1000), 1);
+  at_daemon->send(5, "head", pattern(1000));
   run_until([&] { return at_host->closes == 1 && at_daemon->closes == 1; });
   EXPECT_THAT(at_host->closed, HasSubstr("I have no task 5"));
   EXPECT_THAT(at_daemon->closed, HasSubstr("I have no task 5"));

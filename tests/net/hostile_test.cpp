@@ -243,6 +243,34 @@ TEST_P(HostileFrames, DamageLater) {
   EXPECT_EQ(host.ends.back().torn, std::vector<std::uint64_t>{77});
 }
 
+// The limit is 20 s, and so long does this test take: it is run on one reactor only.
+class Silence : public Hostile {};
+INSTANTIATE_TEST_SUITE_P(Links, Silence, testing::Values(LinkParam{Kind::kAutomatic, "tcp"}), link_param_name);
+
+TEST_P(Silence, OfAWatchedPeerEndsItAndAnAnswerDoesNot) {
+  Host& host = this->host(std::nullopt);
+  const HandshakeConfig config = credentials(std::nullopt, "daemon");
+  Client& answering = dial(host.urls[0], std::nullopt);
+  run_until([&] { return answering.end.opened && host.ends.size() == 1; });
+  UniqueFd silent = stranger(host);
+  UniqueFd unwatched = stranger(host);
+  for (const int fd : {silent.get(), unwatched.get()}) {
+    Handshake dialler(Handshake::Role::kDialler, config, opened_tls_library());
+    write_all(fd, frame(NetMessage::kHello, body_of(dialler.start())) + frame(NetMessage::kProof, ""));
+    const std::size_t before = host.ends.size();
+    run_until([&] { return host.ends.size() > before && host.ends.back().opened; });
+  }
+  host.ends[0].connection->set_watchful(true);
+  host.ends[1].connection->set_watchful(true);
+  host.ends[2].connection->set_watchful(true);
+  host.ends[2].connection->set_watchful(false);
+  run_until([&] { return host.ends[1].closes == 1; });
+  EXPECT_THAT(host.ends[1].closed, HasSubstr("nothing was heard from the other side for 20 s"));
+  EXPECT_EQ(host.ends[0].closes, 0);
+  EXPECT_EQ(host.ends[2].closes, 0);
+  EXPECT_TRUE(answering.end.messages.empty());
+}
+
 // A peer that takes nothing: close() ends within its limit all the same, and what was borrowed comes back.
 TEST_P(Hostile, APeerThatDoesNotRead) {
   Host& host = this->host();

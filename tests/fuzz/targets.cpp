@@ -1,0 +1,224 @@
+#include "tests/fuzz/targets.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "net/frame.hpp"
+#include "net/handshake.hpp"
+#include "net/http_upgrade.hpp"
+#include "net/message_reader.hpp"
+#include "net/url.hpp"
+#include "net/websocket.hpp"
+#include "runtime/assert.hpp"
+
+namespace setsuna::fuzz {
+namespace {
+
+using namespace setsuna::net;
+
+// No cryptography: what is proved is not the matter here, and a run can be repeated.
+const setsuna_tls_api& no_crypto() {
+  static const setsuna_tls_api api = [] {
+    setsuna_tls_api out{};
+    out.random_bytes = [](void* to, std::size_t bytes) { std::memset(to, 7, bytes); };
+    out.hmac_sha256 = [](const void*, std::size_t, const void*, std::size_t, std::uint8_t* to) {
+      std::memset(to, 1, SETSUNA_SHA256_BYTES);
+    };
+    out.sha1 = [](const void*, std::size_t, std::uint8_t* to) { std::memset(to, 2, SETSUNA_SHA1_BYTES); };
+    out.equal = [](const void* one, const void* other, std::size_t bytes) {
+      return std::memcmp(one, other, bytes) == 0 ? 1 : 0;
+    };
+    return out;
+  }();
+  return api;
+}
+
+std::span<const std::byte> as_bytes(std::span<const std::uint8_t> input) { return std::as_bytes(input); }
+
+struct Listener : MessageReader::Events {
+  bool lend = false;
+  std::string memory;
+  std::string heard;
+
+  std::byte* on_begin(const MessageHeader& header, std::span<const std::byte>, std::string* reject) override {
+    if (header.body_bytes > 1 << 20) {
+      *reject = "too long for a test";
+      return nullptr;
+    }
+    memory.assign(header.body_bytes, '\0');
+    return lend ? reinterpret_cast<std::byte*>(memory.data()) : nullptr;
+  }
+  void on_message(const MessageHeader& header, std::span<const std::byte> head,
+                  std::span<const std::byte> body) override {
+    SETSUNA_ASSERT(body.size() == header.body_bytes && head.size() <= kMaxHeadBytes);
+    heard += std::to_string(header.type) + ":" + std::to_string(header.id) + ":";
+    heard.append(reinterpret_cast<const char*>(head.data()), head.size());
+    heard.append(reinterpret_cast<const char*>(body.data()), body.size());
+  }
+};
+
+// All that was heard, and whether it went wrong (what the error quotes depends on the pieces).
+std::string read_frames(std::span<const std::byte> wire, bool lend, bool restricted, std::size_t piece) {
+  Listener listener;
+  listener.lend = lend;
+  MessageReader reader(listener);
+  if (restricted) {
+    reader.restrict_to(1024);
+  }
+  for (std::size_t at = 0; at < wire.size(); at += piece) {
+    if (!reader.feed(wire.subspan(at, std::min(piece, wire.size() - at)))) {
+      break;
+    }
+  }
+  return listener.heard + (reader.error().empty() ? "" : "|wrong");
+}
+
+// Frames whose checksums are right, out of anything.
+std::vector<std::byte> sealed(std::span<const std::byte> input) {
+  std::vector<std::byte> out;
+  while (input.size() >= sizeof(FrameHeader)) {
+    FrameHeader header;
+    std::memcpy(&header, input.data(), sizeof header);
+    input = input.subspan(sizeof header);
+    header.magic = kFrameMagic;
+    header.version = kFrameVersion;
+    header.flags &= 7;
+    header.body_bytes %= 1000;
+    header.head_bytes = static_cast<std::uint8_t>(std::min<std::size_t>(header.head_bytes % 65, input.size()));
+    const auto head = input.first(header.head_bytes);
+    input = input.subspan(head.size());
+    header.chunk_bytes = static_cast<std::uint32_t>(std::min<std::size_t>(header.chunk_bytes % 1000, input.size()));
+    const auto chunk = input.first(header.chunk_bytes);
+    input = input.subspan(chunk.size());
+    seal(header, head, chunk);
+    const auto start = std::as_bytes(std::span(&header, 1));
+    for (const auto& part : {std::span<const std::byte>(start), head, chunk}) {
+      out.insert(out.end(), part.begin(), part.end());
+    }
+  }
+  return out;
+}
+
+struct Collect : ByteSink {
+  std::string text;
+  bool on_bytes(std::span<const std::byte> bytes) override {
+    text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return true;
+  }
+};
+
+std::string feed(WebSocketLayer& layer, std::span<const std::byte> wire, std::size_t piece) {
+  Collect up;
+  for (std::size_t at = 0; at < wire.size(); at += piece) {
+    if (!layer.receive(wire.subspan(at, std::min(piece, wire.size() - at)), up)) {
+      break;
+    }
+    std::vector<std::byte> down;
+    layer.take_output(down);
+  }
+  return up.text + "|" + layer.error();
+}
+
+}  // namespace
+
+// The first byte: how. The pieces in which bytes come make no difference.
+void frames(std::span<const std::uint8_t> input) {
+  if (input.empty()) {
+    return;
+  }
+  const unsigned how = input[0];
+  auto wire = as_bytes(input.subspan(1));
+  std::vector<std::byte> fixed;
+  if ((how & 1) != 0) {
+    fixed = sealed(wire);
+    wire = fixed;
+  }
+  const bool lend = (how & 2) != 0;
+  const bool restricted = (how & 4) != 0;
+  const std::string whole = read_frames(wire, lend, restricted, std::max<std::size_t>(wire.size(), 1));
+  const std::string pieces = read_frames(wire, lend, restricted, 1 + (how >> 3));
+  SETSUNA_ASSERT(whole == pieces);
+}
+
+// The first byte: the side. Then messages: type, length, bytes.
+void handshake(std::span<const std::uint8_t> input) {
+  if (input.empty()) {
+    return;
+  }
+  const unsigned how = input[0];
+  input = input.subspan(1);
+  HandshakeConfig config;
+  if ((how & 2) != 0) {
+    config.token = "token";
+  }
+  Handshake machine((how & 1) != 0 ? Handshake::Role::kHost : Handshake::Role::kDialler, config, no_crypto());
+  machine.start();
+  while (input.size() >= 2 && machine.state() == Handshake::State::kGoing) {
+    const auto type = static_cast<NetMessage>(kFirstNetMessage + input[0] % 10);
+    const std::size_t size = std::min<std::size_t>(input[1] * std::size_t{4}, input.size() - 2);
+    const Handshake::Reply reply = machine.on_message(type, as_bytes(input.subspan(2, size)));
+    SETSUNA_ASSERT(!reply || reply->bytes.size() <= Handshake::kMaxMessageBytes);
+    input = input.subspan(2 + size);
+  }
+  SETSUNA_ASSERT((machine.state() == Handshake::State::kRefused) == !machine.reason().empty());
+}
+
+void http(std::span<const std::uint8_t> input) {
+  const std::string_view text(reinterpret_cast<const char*>(input.data()), input.size());
+  for (const bool request : {true, false}) {
+    const auto parse = [request](std::string_view part) {
+      return request ? parse_upgrade_request(part) : parse_upgrade_answer(part, "accept=");
+    };
+    const HttpResult whole = parse(text);
+    SETSUNA_ASSERT((whole.state == HttpState::kBad) == !whole.error.empty());
+    SETSUNA_ASSERT(whole.bytes <= std::min(text.size(), kMaxHttpBytes));
+    if (whole.state == HttpState::kDone) {
+      SETSUNA_ASSERT(parse(text.substr(0, whole.bytes)).state == HttpState::kDone);
+      SETSUNA_ASSERT(parse(text.substr(0, whole.bytes - 1)).state == HttpState::kMore);
+      SETSUNA_ASSERT(!request || whole.path.front() == '/');
+    }
+  }
+}
+
+// The first byte: which side, and whether the upgrade has gone before.
+void websocket(std::span<const std::uint8_t> input) {
+  if (input.empty()) {
+    return;
+  }
+  const unsigned how = input[0];
+  const auto wire = as_bytes(input.subspan(1));
+  const std::vector<std::string> paths = {"/"};
+  std::string results[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    WebSocketLayer client("/", "host", no_crypto());
+    WebSocketLayer server(paths, no_crypto());
+    Collect none;
+    client.start();
+    std::vector<std::byte> said;
+    client.take_output(said);
+    if ((how & 2) != 0) {
+      SETSUNA_ASSERT(server.receive(said, none));
+      said.clear();
+      server.take_output(said);
+      SETSUNA_ASSERT(client.receive(said, none));
+    }
+    results[i] =
+        feed((how & 1) != 0 ? server : client, wire, i == 0 ? std::max<std::size_t>(wire.size(), 1) : 1 + (how >> 2));
+  }
+  // A header that is damaged is noticed at different bytes of it; frames are not.
+  SETSUNA_ASSERT((how & 2) == 0 || results[0] == results[1]);
+}
+
+void url(std::span<const std::uint8_t> input) {
+  const ParsedUrl parsed = parse_url({reinterpret_cast<const char*>(input.data()), input.size()});
+  if (parsed.url) {
+    const ParsedUrl again = parse_url(format_url(*parsed.url));
+    SETSUNA_ASSERT(again.url && *again.url == *parsed.url);
+  } else {
+    SETSUNA_ASSERT(parsed.error.size() < 2000);
+  }
+}
+
+}  // namespace setsuna::fuzz
