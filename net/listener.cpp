@@ -17,9 +17,9 @@ namespace {
 
 constexpr std::uint64_t kPauseNs = 200 * runtime::kNanosPerMilli;  // without descriptors, until some may be free
 
+// By what was asked for: of those that take any free port, all take the same.
 bool share_port(const Url& one, const Url& other) {
-  return one.is_websocket() && one.scheme == other.scheme && one.host == other.host && one.port == other.port &&
-         one.port != 0;
+  return one.is_websocket() && one.scheme == other.scheme && one.host == other.host && one.port == other.port;
 }
 
 std::string peer_of(int fd) {
@@ -32,10 +32,11 @@ std::string peer_of(int fd) {
 }
 
 // The URLs that share a port with an earlier one get its port; false: *message says why.
-bool bind_one(BindResult& out, std::size_t index, std::string* message) {
+bool bind_one(BindResult& out, std::span<const Url> asked, std::size_t index, std::string* message) {
   Url& url = out.urls[index];
   for (BoundPort& port : out.ports) {
-    if (share_port(out.urls[port.urls.front()], url)) {
+    if (share_port(asked[port.urls.front()], asked[index])) {
+      url.port = out.urls[port.urls.front()].port;
       port.urls.push_back(index);
       return true;
     }
@@ -62,7 +63,7 @@ BindResult bind_urls(std::span<const Url> urls) {
     if (urls[i].is_local()) {
       out.message = "cannot listen at " + quote_for_message(format_url(urls[i])) + " for other machines: it is local";
     } else {
-      bind_one(out, i, &out.message);
+      bind_one(out, urls, i, &out.message);
     }
   }
   if (!out.message.empty()) {

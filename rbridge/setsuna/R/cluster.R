@@ -5,8 +5,9 @@
 #' Makes daemons usable wherever a cluster of package \pkg{parallel} is: [parallel::parLapply()], [parallel::clusterExport()]
 #' and so on. Where R knows cluster types of other packages, `parallel::makeCluster(n, type = "MIRAI")` makes one as well.
 #'
-#' @param n number of nodes.
-#' @param url,remote for nodes on other machines, see [daemons()].
+#' @param n number of nodes. Not needed where `url` has one URL for each.
+#' @param url where nodes on other machines dial, see [daemons()]: each has a URL of its own. It returns when all are there.
+#' @param remote how to start them, see [daemons()]. Without it the commands to start them by hand are shown.
 #' @param ... further arguments of [daemons()].
 #' @param cl a cluster made by `make_cluster()`.
 #' @return `make_cluster()`: an object of classes `miraiCluster` and `cluster`. `stop_cluster()`: `NULL`, invisibly;
@@ -20,17 +21,32 @@
 #' stop_cluster(cl)
 #' @export
 make_cluster <- function(n, url = NULL, remote = NULL, ...) {
-  .refuse_network(list(url = url, remote = remote))
-  if (missing(n)) .abort("'n' is missing: give the number of nodes")
-  n <- .count(n, "n", 1)
+  if (missing(n) && is.null(url)) .abort("'n' is missing: give the number of nodes")
+  n <- if (missing(n)) length(url) else .count(n, "n", 1)
+  if (is.null(url) && !is.null(remote)) .abort("'remote' needs a 'url' that the nodes can reach, such as host_url()")
   id <- paste0("cluster ", .clusters$made <- .clusters$made + 1L)
-  daemons(n, cleanup = FALSE, ..., .compute = id)
+  daemons(n, url = url, remote = remote, cleanup = FALSE, ..., .compute = id)
+  if (!is.null(url)) .await_nodes(n, id, remote)
   profile <- .profile(id)
   nodes <- lapply(seq_len(n), function(i) {
     structure(list2env(list(id = id, profile = profile$id, index = i, host = "localhost", rank = i, pending = NULL, tag = NULL),
                        parent = emptyenv()), class = "miraiNode")
   })
   structure(nodes, class = c("miraiCluster", "cluster"), id = id)
+}
+
+.await_nodes <- function(n, id, remote) {
+  if (is.null(remote)) {
+    cat("Start the nodes with these commands:\n")
+    print(launch_remote(n, .compute = id))
+  }
+  tryCatch(problem <- .Call(C_profile_wait_min, .profile(id)$id, n), interrupt = function(e) {
+    .reset(id)
+    stop("interrupted while the nodes of the cluster were awaited", call. = FALSE)
+  })
+  if (is.null(problem)) return()
+  .reset(id)
+  .abort("the nodes of the cluster did not come: ", problem)
 }
 
 .clusters <- new.env(parent = emptyenv())

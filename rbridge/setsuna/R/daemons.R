@@ -11,6 +11,16 @@
 #' from a stream of its own (see below). It does not have this session's variables, options or packages: send what a task
 #' needs with it, or set it up with [everywhere()].
 #'
+#' @section Daemons on other machines:
+#' With a `url` daemons come from elsewhere: started by `remote`, by [launch_remote()], or by hand with the commands that
+#' `launch_remote()` shows. A single URL without `n` takes any number of them, which may come and go at any time. With `n`, or
+#' with several URLs, each is the place of one daemon: WebSocket URLs get the paths `/1`, `/2` and so on, others the next ports.
+#' Port 0 takes a free one; the value without dispatcher, and [status()], show which. A host name that is this machine's own
+#' listens at all of its addresses. Local daemons can be added with [launch_local()].
+#'
+#' A connection that is cut off is noticed at the latest after 35 seconds; the tasks of that daemon resolve to an `errorValue`
+#' of 19, or run again (`.retry`).
+#'
 #' @section How tasks are distributed:
 #' With `dispatcher = TRUE` there is one queue, first in, first out, and a task goes to the first daemon that is free. With
 #' `dispatcher = FALSE` a task is given to a daemon at once, to each in turn, and waits there behind what that daemon has to
@@ -32,8 +42,8 @@
 #'
 #' @param n number of daemons. 0 resets; `NULL` resets and also ends daemons that would otherwise persist
 #'   (`autoexit = FALSE`). If it is missing and nothing else is given, the value is that of [status()].
-#' @param url where to listen for daemons, text such as `"abstract://name"` or [local_url()]: nothing is started, and
-#'   processes that call [daemon()] or are started by [launch_local()] join.
+#' @param url where to listen for daemons: text such as [host_url()], `"tcp://192.168.1.5:5555"`, `"wss://host:5555/path"` or
+#'   `"abstract://name"`. Nothing is started on this machine: processes that call [daemon()] join. See below.
 #' @param remote how to launch daemons on other machines, one for each URL, or one for each machine where all share one URL: by
 #'   [ssh_config()], [cluster_config()], [http_config()] or [remote_config()]. See [launch_remote()].
 #' @param dispatcher `TRUE`: one queue for all daemons; `FALSE`: tasks are given to daemons in turn. See below.
@@ -45,13 +55,18 @@
 #' @param memory megabytes that the arguments of unfinished tasks may take. Where they are full, [mirai()] waits (and can be
 #'   interrupted), and [try_mirai()] gives `NULL`. Default: half of the memory that this process can have.
 #' @param serial a value of [serial_config()]: how objects that are handles to something outside of R travel.
-#' @param tls,pass for secure connections to other machines.
+#' @param tls for URLs that begin with `tls+tcp://` or `wss://`: the certificate and private key of this side, a file that
+#'   holds both or a character vector of two texts in PEM format. `NULL`: single-use ones are made; [launch_remote()] hands
+#'   the certificate to the daemons, the key stays here.
+#' @param pass password of an encrypted private key.
 #' @param .compute name of the compute profile; `NULL` for the one in force, usually 'default'.
 #' @param spin microseconds for which a process that waits looks for an answer before it sleeps: shortens round trips, costs CPU
 #'   time.
 #' @param respawn `TRUE`: a daemon that dies is replaced. (Not one that ends by itself, because of `maxtasks`, say.)
 #' @param preload names of packages that are loaded once, before daemons are forked, instead of in each.
-#' @param auth,config,trace for daemons on other machines.
+#' @param auth `TRUE`: daemons that come over the network must prove that they know the profile's token, which the commands of
+#'   [launch_remote()] hold. `FALSE`: whoever reaches the URL may join, and so run code of this session's user.
+#' @param config,trace not in this version.
 #' @return The number of daemons set, or the URL when listening without dispatcher: an object of class `miraiDaemons` that
 #'   prints as that. A reset gives 0.
 #' @seealso [status()], [everywhere()], [launch_local()], [daemon()].
@@ -87,9 +102,10 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (!missing(n)) n <- .count(n, "n")
   if (!missing(n) && n == 0L && is.null(url)) return(.reset(name))
   .check_remote(remote, url)
-  .refuse_network(list(tls = tls, pass = pass, config = config, trace = trace))
-  urls <- .listen_urls(if (!missing(n)) n, url)
-  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload, urls)
+  .refuse_later(list(config = config, trace = trace))
+  listen <- .listen_urls(if (!missing(n)) n, url)
+  listen$access <- .access(listen$urls, tls, pass, auth)
+  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload, listen)
   if (sync) return(.set_sync(name, options))
   if (is.null(url)) return(.set_local(name, n, options))
   value <- .set_listener(name, options)
@@ -103,10 +119,9 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
            "if (!nzchar(Sys.getenv(\"SETSUNA_CHILD\")))")
 }
 
-.refuse_network <- function(given) {
+.refuse_later <- function(given) {
   given <- Filter(Negate(is.null), given)
-  if (length(given))
-    .abort("'", names(given)[1L], "' is for daemons on other machines, which this version does not have yet")
+  if (length(given)) .abort("'", names(given)[1L], "' is not in this version: leave it out")
 }
 
 .set_local <- function(name, n, options) {
@@ -146,8 +161,8 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   .profiles[[name]] <- list(id = id, n = if (options$given_url) length(urls) else n, dispatcher = options$dispatcher,
                             url = if (length(urls)) urls[1L] else "", urls = urls,
                             listens = if (!options$given_url) "nowhere" else if (options$shared) "shared" else "seats",
-                            stream = options$stream, seeded = options$seeded, serial = options$serial,
-                            daemon = options$daemon)
+                            access = options$access, stream = options$stream, seeded = options$seeded,
+                            serial = options$serial, daemon = options$daemon)
   id
 }
 
@@ -270,6 +285,7 @@ with.miraiDaemons <- function(data, expr, ...) {
     shared = listen$shared,
     given_url = listen$given,
     daemon = given,
+    access = listen$access,
     seeded = !is.null(seed),
     stream = base,
     memory = memory,

@@ -14,6 +14,7 @@
     .abort("the profile '", name, "' does not listen: give daemons() a 'url' such as host_url(); launch_local() adds local daemons")
   raw <- .Call(C_profile_status, record$id)
   list(name = name, urls = record$urls, single = record$listens == "shared",
-       connected = record$urls %in% raw[[6L]][raw[[2L]][, 1L] == 1L], token = record$token, tls = record$certificates,
+       connected = record$urls %in% raw[[6L]][raw[[2L]][, 1L] == 1L], token = record$access$token,
+       tls = record$access$certificate,
        daemon = record$daemon)
 }

@@ -29,6 +29,7 @@
 #' * `launches`: what has become of launches by [launch_remote()] and `daemons(remote = )`: `id` (of a job; where there is none,
 #'   what was launched), `state` (`"pending"`, `"running"`, `"ended"`, `"failed"`, `"cancelled"` or `"unknown"`) and `why`.
 #' * `url`: where further processes can join with [daemon()]. `pids`: the process of each daemon.
+#' * `events`: what happened to connections lately: refused ones and the reason, broken ones.
 #'
 #' `info()`: whole numbers `connections` (daemons online), `cumulative` (that ever were), `awaiting`, `executing` and
 #' `completed` (tasks); `NULL` if no daemons are set.
@@ -62,7 +63,8 @@ status <- function(.compute = NULL) {
     backend = raw[[4L]],
     url = record$urls,
     launches = .jobs_status(name),
-    pids = as.vector(daemons[, "pid"])
+    pids = as.vector(daemons[, "pid"]),
+    events = raw[[7L]]
   ), class = "miraiStatus")
 }
 
@@ -152,7 +154,8 @@ saisei <- function(i, force = FALSE, .compute = NULL) {
 }
 
 .move_seat <- function(name, record, i) {
-  url <- .Call(C_profile_move_seat, record$id, i, .url_elsewhere(record$urls[i]))
+  url <- .Call(C_profile_move_seat, record$id, i, .url_elsewhere(record$urls[i]),
+               list(access = record$access))
   .profiles[[name]]$urls[i] <- url
   if (i == 1L) .profiles[[name]]$url <- url
   url

@@ -79,7 +79,7 @@ host_url <- function(tls = FALSE, port = 0, ws = FALSE, interface = NULL) {
 .url_elsewhere <- function(url) {
   fresh <- substring(.new_url(), nchar("abstract://") + 1L)
   if (grepl("^(tls[+])?tcp://", url)) return(sub("[0-9]+$", "0", url))
-  if (grepl("^wss?://", url)) return(paste0(sub("^(wss?://[^/]*).*", "\\1", url), "/", fresh))
+  if (grepl("^wss?://", url)) return(paste0(sub("^(wss?://.*):[0-9]+(/.*)?$", "\\1", url), ":0/", fresh))
   if (startsWith(url, "ipc://")) return(paste0(url, "-", fresh))
   .new_url()
 }

@@ -86,6 +86,19 @@ ProfileConfig config_from(SEXP options) {
   return config;
 }
 
+Access access_from(SEXP options) {
+  SEXP given = option(options, "access");
+  Access access;
+  access.token = text(given, "token");
+  access.has_pass = option(given, "pass") != R_NilValue;
+  access.pass = text(given, "pass");
+  if (SEXP tls = option(given, "tls"); TYPEOF(tls) == STRSXP && XLENGTH(tls) == 2) {
+    access.certificate = CHAR(STRING_ELT(tls, 0));
+    access.key = CHAR(STRING_ELT(tls, 1));
+  }
+  return access;
+}
+
 embed::ZygoteSpawn spawn_from(SEXP options) {
   embed::ZygoteSpawn spawn;
   spawn.program = text(options, "program");
@@ -143,6 +156,17 @@ void close_current(SEXP options) {
   }
 }
 
+// The profile's serialisation hooks as bytes, for daemons that dial in. Null: none.
+codec::EncodeBuffer* encode_hooks(SEXP hooks) {
+  static codec::EncodeBuffer buffer;
+  if (hooks == R_NilValue) {
+    return nullptr;
+  }
+  codec::encode_reset(&buffer);
+  codec::encode(hooks, &buffer, nullptr);
+  return &buffer;
+}
+
 // Makes the profile and asks for `n` daemons. The old one of that name is closed first.
 SEXP profile_open(SEXP options, SEXP n) {
   refuse_in_fork();
@@ -153,18 +177,24 @@ SEXP profile_open(SEXP options, SEXP n) {
     R_CheckUserInterrupt();  // it may be the old one's
   }
   std::uint32_t made = kNoProfile;
+  codec::EncodeBuffer* hooks = encode_hooks(option(options, "serial"));
   const bool done = guarded([&] {
     Host& host = Host::get();
     ProfileConfig config = config_from(options);
+    if (hooks != nullptr) {
+      config.hooks.resize(hooks->total);
+      codec::write_encoded(hooks, config.hooks.data());
+    }
     const std::string name = config.name;
     const bool ephemeral = config.pool.ephemeral;
     host.ensure_zygote(config.zygote_key, spawn_from(options));
-    Opened opened = open_listeners(config.urls);
+    Opened opened = open_listeners(config.urls, access_from(options));
     const bool shared = config.shared_url;
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile& profile = host.add_profile(std::move(config));
     profile.seats.open(std::move(opened.urls), shared);
     profile.local_listeners = std::move(opened.local);
+    profile.doors = std::move(opened.doors);
     made = profile.id();
     for (int i = 0; i < count; ++i) {
       std::uint32_t epoch = 0;
@@ -236,12 +266,12 @@ SEXP daemon_kill(SEXP id, SEXP index) {
   return Rf_ScalarLogical(killed);
 }
 
-// Seat `seat` (from 1) gets another URL; who sits there is ended. The URL with the port that was taken.
-SEXP profile_move_seat(SEXP id, SEXP seat, SEXP url) {
+// Seat `seat` (from 1) gets another URL; who sits there is ended. `options`: as for profile_open, `token` and `tls`. The URL with the port that was taken.
+SEXP profile_move_seat(SEXP id, SEXP seat, SEXP url, SEXP options) {
   refuse_in_fork();
   static std::string text;
   const bool done = guarded([&] {
-    Opened opened = open_listeners({CHAR(STRING_ELT(url, 0))});
+    Opened opened = open_listeners({CHAR(STRING_ELT(url, 0))}, access_from(options));
     Host& host = *Host::existing();
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile* profile = host.profile(static_cast<std::uint32_t>(Rf_asInteger(id)));
@@ -454,8 +484,8 @@ SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
   const auto id = static_cast<std::uint32_t>(Rf_asInteger(id_));
   SEXP keep = PROTECT(Rf_allocVector(VECSXP, 3));
   codec::EncodeBuffer* buffer = encode_everywhere(expr, env, id, keep);
-  int targets[runtime::kMaxDaemons];
-  int count = 0;
+  static std::vector<std::uint32_t> targets;  // static: passed by R's jumps
+  targets.clear();
   const bool done = guarded([&] {
     std::vector<std::uint8_t> bytes(buffer->total);
     codec::write_encoded(buffer, bytes.data());
@@ -467,7 +497,13 @@ SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
     for (std::uint32_t i = 0; i < daemons.size(); ++i) {
       const auto state = daemons[i].state;
       if (state == dispatch::DaemonInfo::State::kLive || state == dispatch::DaemonInfo::State::kStarting) {
-        targets[count++] = static_cast<int>(i);
+        targets.push_back(i);
+      }
+    }
+    const auto& links = profile->pool().links();
+    for (std::uint32_t i = 0; i < links.size(); ++i) {
+      if (links[i].state == dispatch::LinkInfo::State::kOnline) {
+        targets.push_back(dispatch::kLinkQueueBase + i);
       }
     }
     profile->pool().log_everywhere(bytes.data(), bytes.size());
@@ -475,9 +511,10 @@ SEXP profile_everywhere(SEXP expr, SEXP env, SEXP id_) {
   if (!done) {
     Rf_error("%s", guard_message);
   }
+  const auto count = static_cast<R_xlen_t>(targets.size());
   SEXP out = PROTECT(Rf_allocVector(VECSXP, count));
-  for (int i = 0; i < count; ++i) {
-    SET_VECTOR_ELT(out, i, submit_everywhere(id, static_cast<std::uint32_t>(targets[i])));
+  for (R_xlen_t i = 0; i < count; ++i) {
+    SET_VECTOR_ELT(out, i, submit_everywhere(id, targets[static_cast<std::size_t>(i)]));
   }
   UNPROTECT(2);
   return out;

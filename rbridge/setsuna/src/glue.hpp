@@ -23,6 +23,7 @@ extern const R_CallMethodDef kCodecEntries[];
 extern const R_CallMethodDef kInfoEntries[];
 extern const R_CallMethodDef kMapEntries[];
 extern const R_CallMethodDef kPromiseEntries[];
+extern const R_CallMethodDef kAccessEntries[];
 extern const R_CallMethodDef kAddressEntries[];
 extern const R_CallMethodDef kZygoteEntries[];
 extern const R_CallMethodDef kDaemonEntries[];

@@ -149,6 +149,11 @@ void Host::on_wake(const net::Completion&) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     watch_new();
+    for (auto& profile : profiles_) {
+      if (profile) {
+        feed_links(*profile);
+      }
+    }
     collect_finished();
     set_timer();
   }
@@ -176,6 +181,7 @@ void Host::watch_new() {
     }
     if (profile && !profile->pool().closed()) {
       tend_local_listeners(*profile);
+      tend_doors(*profile);
     }
   }
 }
@@ -250,8 +256,29 @@ void Host::after_change(Profile& profile) {
   if (profile.pool().notify_pending() > 0 && !waiting_) {
     profile.rest_gate();
   }
+  feed_links(profile);
   flush_spawns(profile);
   wake_host_thread();
+}
+
+// What has been sent may make room for more.
+void Host::feed_links(Profile& profile) {
+  do {
+    if (profile.pool().links_hungry()) {
+      profile.pool().feed_links();
+    }
+  } while (profile.links.flush(profile) && profile.pool().links_hungry());
+}
+
+void Host::links_changed(Profile& profile) {
+  after_change(profile);
+  set_timer();
+}
+
+void Host::wake_for_finished(Profile& profile) {
+  if (profile.pool().closed()) {
+    reactor_->wake();
+  }
 }
 
 void Host::run_notifications() {
@@ -278,6 +305,11 @@ void Host::collect_finished() {
       close_local_listener(listener);
     }
     profile->local_listeners.clear();
+    profile->doors.clear();
+    if (!profile->links_ended) {
+      profile->links_ended = true;
+      profile->links.end(profile->is_final());
+    }
     if (profile->watched && profile->pool().alive() == 0) {
       reactor_->forget(profile->doorbell_watch);
       profile->watched = false;
@@ -296,7 +328,7 @@ void Host::on_listener_closed(const net::Completion&) {
 
 bool Host::listeners_closing() const {
   return closing_listeners_ > 0 || std::any_of(profiles_.begin(), profiles_.end(), [](const auto& profile) {
-           return profile && profile->pool().closed() && !profile->local_listeners.empty();
+           return profile && profile->pool().closed() && (!profile->local_listeners.empty() || !profile->doors.empty());
          });
 }
 
@@ -633,6 +665,15 @@ void Host::tend_local_listeners(Profile& profile) {
   });
 }
 
+void Host::tend_doors(Profile& profile) {
+  profile.old_doors.clear();
+  for (auto& door : profile.doors) {
+    if (!door->open()) {
+      door->start(*this, profile.serial, *reactor_);
+    }
+  }
+}
+
 void Host::open_local_listener(const Profile& profile, LocalListener& listener) {
   if (listener.fd) {
     listener.adopted = reactor_->adopt(listener.fd.release());
@@ -746,12 +787,27 @@ embed::JoinReply Host::answer_join(Profile& profile, const embed::JoinRequest& r
 
 void Host::move_seat(Profile& profile, std::uint32_t seat, Opened opened) {
   if (profile.seats.taken(seat)) {
-    profile.kill(profile.seats[seat].index);
+    if (profile.seats[seat].occupant == Seat::Occupant::kDaemon) {
+      profile.kill(profile.seats[seat].index);
+    } else if (profile.seats[seat].index != dispatch::kNoLink) {
+      profile.links.kill(profile.seats[seat].index);
+    }
     profile.seats.leave(seat, 0, 0);
   }
+  std::erase_if(profile.doors, [&](std::unique_ptr<NetDoor>& door) {
+    const bool empty = door->forget_seat(seat);
+    if (empty) {
+      profile.old_doors.push_back(std::move(door));
+    }
+    return empty;
+  });
   for (LocalListener& fresh : opened.local) {
     fresh.seat = seat;
     profile.local_listeners.push_back(std::move(fresh));
+  }
+  for (std::unique_ptr<NetDoor>& fresh : opened.doors) {
+    fresh->leads_to(seat);
+    profile.doors.push_back(std::move(fresh));
   }
   profile.seats.set_url(seat, opened.urls[0]);
   reactor_->wake();  // which ends the listeners of URLs that are not in use any more
@@ -809,8 +865,9 @@ void Host::settle(Profile& profile) {
     profile.doorbell().signal();  // the R thread harvested what a promise waits for: the reactor tells it
   }
   const std::uint64_t deadline = profile.pool().next_deadline_ns();
+  const bool for_links = profile.links.waiting() || profile.pool().links_hungry();
   const bool earlier = deadline != 0 && (timer_deadline_ns_ == 0 || deadline < timer_deadline_ns_);
-  if (earlier || (profile.pool().closed() && profile.pool().handles() == 0)) {
+  if (for_links || earlier || (profile.pool().closed() && profile.pool().handles() == 0)) {
     reactor_->wake();
   }
 }

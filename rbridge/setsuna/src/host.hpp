@@ -47,10 +47,17 @@ class Host {
   void set_notify_hook(NotifyHook hook) { notify_ = hook; }
   // The seat's listener is replaced by the one in `opened`; who sits there is ended.
   void move_seat(Profile& profile, std::uint32_t seat, Opened opened);
+  // Reactor thread: the pool was told of something on a link.
+  void links_changed(Profile& profile);
+  // Reactor thread: it may be the last that a closed profile waited for.
+  void wake_for_finished(Profile& profile);
   // A closed profile's URL is not free yet; the R thread is woken when it is.
   bool listeners_closing() const;
   // The R thread says that it is about to sleep on page()->futex (and that it is awake again).
   void set_waiting(bool waiting) { waiting_ = waiting; }
+
+  // --- reactor thread, without the mutex ---
+  void run_notifications();
 
   // --- R thread, without the mutex ---
   // Starts the fork server for this key unless it runs. Throws.
@@ -106,6 +113,7 @@ class Host {
   static void on_daemon_gone(void* watch, const net::Completion&);
   void on_listener_closed(const net::Completion&);
   void tend_local_listeners(Profile& profile);
+  void tend_doors(Profile& profile);
   void open_local_listener(const Profile& profile, LocalListener& listener);
   void close_local_listener(LocalListener& listener);
   static void on_dialled(void* door, const net::Completion&);
@@ -120,7 +128,7 @@ class Host {
   void set_timer();
   void collect_finished();
   void after_change(Profile& profile);
-  void run_notifications();
+  void feed_links(Profile& profile);
   void wake_host_thread();
 
   void flush_spawns(Profile& profile);

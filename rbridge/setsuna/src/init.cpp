@@ -6,8 +6,9 @@
 namespace {
 
 constexpr const R_CallMethodDef* kTables[] = {
-    kCodecEntries,  kInfoEntries,      kMapEntries,         kPromiseEntries, kAddressEntries, kZygoteEntries,
-    kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,    kStatusEntries,  kRelayEntries,
+    kCodecEntries,  kInfoEntries,   kMapEntries,       kPromiseEntries,     kAddressEntries,
+    kZygoteEntries, kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,
+    kStatusEntries, kAccessEntries, kRelayEntries,
 };
 
 constexpr int kMaxEntries = 256;

@@ -71,7 +71,7 @@ Profile::Profile(std::uint32_t id, ProfileConfig config, runtime::HostPageMap& h
       port_(view_),
       arena_(segment_, runtime::ExtentOwner{runtime::kHostOwner, 1}),
       doorbell_(create_doorbell()),
-      pool_(std::make_unique<dispatch::Pool>(config_.pool, *this, *this, *this)) {
+      pool_(std::make_unique<dispatch::Pool>(config_.pool, *this, *this, *this, &links)) {
   port_.format();
   view_.control->spin_us.store(config_.spin_us, std::memory_order_relaxed);
   pool_->set_store(&Profile::store_bytes, this);
@@ -214,6 +214,10 @@ void Profile::stop_daemon(std::uint32_t index) {
 
 void Profile::end_persistent() { view_.control->flags.fetch_or(runtime::kControlFinal, std::memory_order_acq_rel); }
 
+bool Profile::is_final() const {
+  return (view_.control->flags.load(std::memory_order_acquire) & runtime::kControlFinal) != 0;
+}
+
 void Profile::close() {
   view_.control->flags.fetch_or(runtime::kControlClosing, std::memory_order_acq_rel);
   port_.wake_all();
@@ -335,6 +339,27 @@ void Profile::seat_daemon(std::uint32_t index) {
   }
 }
 
+void Profile::leave_link_seat(std::uint32_t seat, std::uint32_t link) {
+  const Seat& its = seats[seat];
+  if (its.occupant != Seat::Occupant::kLink || its.index != link) {
+    return;  // the seat was moved meanwhile
+  }
+  if (link == dispatch::kNoLink) {
+    seats.leave(seat, 0, 0);
+  } else {
+    const dispatch::LinkInfo& info = pool_->links()[link];
+    seats.leave(seat, info.assigned, info.completed);
+  }
+}
+
+void Profile::log(const std::string& sentence) {
+  constexpr std::size_t kKept = 64;
+  events_.push_back(sentence);
+  if (events_.size() > kKept) {
+    events_.pop_front();
+  }
+}
+
 // Not if a replacement of the daemon is under way.
 void Profile::leave_seat(std::uint32_t index) {
   const std::uint32_t seat = seats.seat_of(Seat::Occupant::kDaemon, index);
@@ -346,7 +371,7 @@ void Profile::leave_seat(std::uint32_t index) {
 }
 
 bool Profile::finished() const {
-  return pool_->closed() && pool_->alive() == 0 && pool_->handles() == 0 && views == 0 && !watched;
+  return pool_->closed() && pool_->alive() == 0 && pool_->handles() == 0 && views == 0 && links.open == 0 && !watched;
 }
 
 }  // namespace setsuna::host

@@ -3,13 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "dispatch/pool.hpp"
 #include "net/reactor.hpp"
+#include "net_door.hpp"
 #include "rbridge/embed/zygote_client.hpp"
+#include "remote_links.hpp"
 #include "runtime/eventfd.hpp"
 #include "runtime/futex.hpp"
 #include "runtime/host_page.hpp"
@@ -32,6 +35,7 @@ struct ProfileConfig {
   std::uint64_t data_bytes = 0;         // 0: as much as this process may use
   std::vector<std::string> urls;        // at which daemons may join
   bool shared_url = true;               // one URL for any number of them; else one daemon at each
+  std::vector<std::uint8_t> hooks;      // of serialisation, encoded, for daemons on other machines
   dispatch::StreamState base_stream{};  // daemon k has stream k of it
 };
 
@@ -106,8 +110,14 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   void kill_busy_daemons();
   // A daemon that sits at no URL yet gets the lowest that is free.
   void seat_daemon(std::uint32_t index);
+  // A connection has ended that had a seat; `link`: its number, if it had come that far.
+  void leave_link_seat(std::uint32_t seat, std::uint32_t link);
+  // What happened to connections, for status(): the last few sentences.
+  void log(const std::string& sentence);
+  const std::deque<std::string>& events() const { return events_; }
   // Before close(): daemons that would wait for another host end as well.
   void end_persistent();
+  bool is_final() const;
 
   std::uint64_t serial = 0;  // never used again, while a number is when its profile has gone
   std::uint32_t views = 0;   // R vectors in this process that point into the segment
@@ -115,6 +125,10 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   net::Token doorbell_watch;
   Seats seats;
   std::vector<LocalListener> local_listeners;
+  std::vector<std::unique_ptr<NetDoor>> doors;
+  std::vector<std::unique_ptr<NetDoor>> old_doors;  // to be closed by the reactor
+  RemoteLinks links;
+  bool links_ended = false;
   std::string failure;   // why its daemons cannot start
   bool changed = false;  // the reactor has news that the R thread has not seen
 
@@ -182,6 +196,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::vector<DaemonProcess> processes_;
   std::vector<SpawnRequest> spawns_;
   std::unique_ptr<dispatch::Pool> pool_;
+  std::deque<std::string> events_;
 };
 
 }  // namespace setsuna::host

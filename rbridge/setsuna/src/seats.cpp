@@ -18,15 +18,6 @@ void Seats::set_url(std::uint32_t seat, const net::Url& url) {
   seats_[seat].text = net::format_url(url);
 }
 
-std::uint32_t Seats::with_path(const std::string& path) const {
-  for (std::uint32_t i = 0; i < count(); ++i) {
-    if (seats_[i].url.is_websocket() && seats_[i].url.path == path) {
-      return i;
-    }
-  }
-  return kNoSeat;
-}
-
 std::uint32_t Seats::free_seat() const {
   for (std::uint32_t i = 0; !shared_ && i < count(); ++i) {
     if (!taken(i)) {

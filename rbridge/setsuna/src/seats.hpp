@@ -35,13 +35,13 @@ class Seats {
   const Seat& operator[](std::uint32_t seat) const { return seats_[seat]; }
   void set_url(std::uint32_t seat, const net::Url& url);
 
-  // The seat of a URL with this path (ws, wss: all of one port), or kNoSeat.
-  std::uint32_t with_path(const std::string& path) const;
   // The lowest that is free, or kNoSeat. Also kNoSeat if nobody needs one.
   std::uint32_t free_seat() const;
   bool taken(std::uint32_t seat) const { return !shared_ && seats_[seat].occupant != Seat::Occupant::kNobody; }
 
   void take(std::uint32_t seat, Seat::Occupant occupant, std::uint32_t index);
+  // The link that it was kept for has its number.
+  void sit_down(std::uint32_t seat, std::uint32_t link) { seats_[seat].index = link; }
   // The seat that this one has, or kNoSeat.
   std::uint32_t seat_of(Seat::Occupant occupant, std::uint32_t index) const;
   void leave(std::uint32_t seat, std::uint64_t assigned, std::uint64_t completed);

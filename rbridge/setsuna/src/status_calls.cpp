@@ -24,6 +24,7 @@ struct Snapshot {
   std::vector<Row> rows;
   std::string backend;
   std::string size_reason;
+  std::vector<std::string> events;
   bool found;
 } snapshot;
 
@@ -40,10 +41,23 @@ Row daemon_row(Profile& profile, std::uint32_t index) {
   return row;
 }
 
+Row link_row(Profile& profile, std::uint32_t index) {
+  const dispatch::LinkInfo& link = profile.pool().links()[index];
+  Row row;
+  row.online = link.state == dispatch::LinkInfo::State::kVacant ? 0 : 1;
+  row.instance = 1;
+  row.assigned = static_cast<int>(link.assigned);
+  row.complete = static_cast<int>(link.completed);
+  row.pid = link.pid;
+  return row;
+}
+
 Row seat_row(Profile& profile, const Seat& seat) {
   Row row;
   if (seat.occupant == Seat::Occupant::kDaemon) {
     row = daemon_row(profile, seat.index);
+  } else if (seat.occupant == Seat::Occupant::kLink && seat.index != dispatch::kNoLink) {
+    row = link_row(profile, seat.index);
   } else {
     row.assigned = static_cast<int>(seat.assigned);
     row.complete = static_cast<int>(seat.completed);
@@ -65,6 +79,11 @@ std::vector<Row> rows_of(Profile& profile) {
     const bool gone = profile.pool().daemons()[i].state == dispatch::DaemonInfo::State::kDead;
     if (!seated && (seats.shared() || !gone)) {
       rows.push_back(daemon_row(profile, i));
+    }
+  }
+  for (std::uint32_t i = 0; seats.shared() && i < profile.pool().links().size(); ++i) {
+    if (profile.pool().links()[i].state != dispatch::LinkInfo::State::kVacant) {
+      rows.push_back(link_row(profile, i));
     }
   }
   return rows;
@@ -91,6 +110,7 @@ void take_snapshot(std::uint32_t id) noexcept {
     snapshot.backend = host->backend();
     snapshot.size_reason = profile->segment().size_reason();
     snapshot.rows = rows_of(*profile);
+    snapshot.events.assign(profile->events().begin(), profile->events().end());
   });
 }
 
@@ -114,6 +134,15 @@ SEXP row_matrix() {
   return matrix;
 }
 
+SEXP text_vector(const std::vector<std::string>& texts) {
+  SEXP out = PROTECT(Rf_allocVector(STRSXP, static_cast<R_xlen_t>(texts.size())));
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    SET_STRING_ELT(out, static_cast<R_xlen_t>(i), Rf_mkChar(texts[i].c_str()));
+  }
+  UNPROTECT(1);
+  return out;
+}
+
 SEXP row_urls() {
   SEXP urls = PROTECT(Rf_allocVector(STRSXP, static_cast<R_xlen_t>(snapshot.rows.size())));
   for (std::size_t i = 0; i < snapshot.rows.size(); ++i) {
@@ -124,7 +153,7 @@ SEXP row_urls() {
 }
 
 // list(counts = c(connections, cumulative, awaiting, executing, completed), daemons = matrix, memory, backend, reason,
-// urls = text for each row, "" for those without one of their own)
+// urls = text for each row, "" for those without one of their own, events = what happened to connections)
 SEXP profile_status(SEXP id) {
   refuse_in_fork();
   drain_dropped();
@@ -137,13 +166,14 @@ SEXP profile_status(SEXP id) {
                            static_cast<double>(c.awaiting), static_cast<double>(c.executing),
                            static_cast<double>(c.completed)};
   const double memory[] = {snapshot.used_bytes, snapshot.budget_bytes, snapshot.backed_bytes, snapshot.segment_bytes};
-  SEXP out = PROTECT(Rf_allocVector(VECSXP, 6));
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, 7));
   SET_VECTOR_ELT(out, 0, real_vector(counts, 5));
   SET_VECTOR_ELT(out, 1, row_matrix());
   SET_VECTOR_ELT(out, 2, real_vector(memory, 4));
   SET_VECTOR_ELT(out, 3, Rf_mkString(snapshot.backend.c_str()));
   SET_VECTOR_ELT(out, 4, Rf_mkString(snapshot.size_reason.c_str()));
   SET_VECTOR_ELT(out, 5, row_urls());
+  SET_VECTOR_ELT(out, 6, text_vector(snapshot.events));
   UNPROTECT(1);
   return out;
 }
@@ -161,12 +191,7 @@ SEXP profile_urls(SEXP id) {
       }
     }
   });
-  SEXP out = PROTECT(Rf_allocVector(STRSXP, static_cast<R_xlen_t>(urls.size())));
-  for (std::size_t i = 0; i < urls.size(); ++i) {
-    SET_STRING_ELT(out, static_cast<R_xlen_t>(i), Rf_mkChar(urls[i].c_str()));
-  }
-  UNPROTECT(1);
-  return out;
+  return text_vector(urls);
 }
 
 }  // namespace

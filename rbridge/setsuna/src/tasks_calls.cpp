@@ -331,29 +331,42 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
   return handle;
 }
 
-bool takes_tasks(std::uint32_t profile, std::uint32_t daemon) noexcept {
-  bool takes = false;
+// The queue of node `node` of a profile: of daemon `node`, or of whoever has that seat. kReadyQueue: nobody is there.
+std::uint32_t queue_of_node(std::uint32_t id, std::uint32_t node) noexcept {
+  std::uint32_t queue = runtime::kReadyQueue;
   guarded([&] {
     Host& host = Host::get();
     std::lock_guard<std::mutex> lock(host.mutex());
-    Profile* p = host.profile(profile);
-    if (p != nullptr && !p->pool().closed() && daemon < p->pool().daemons().size()) {
-      p->progress();
-      const auto state = p->pool().daemons()[daemon].state;
-      takes = state == dispatch::DaemonInfo::State::kLive || state == dispatch::DaemonInfo::State::kStarting;
+    Profile* profile = host.profile(id);
+    if (profile == nullptr || profile->pool().closed()) {
+      return;
     }
+    profile->progress();
+    const bool seated = !profile->seats.shared();
+    if (seated && (node >= profile->seats.count() || !profile->seats.taken(node))) {
+      return;
+    }
+    const std::uint32_t index = seated ? profile->seats[node].index : node;
+    if (seated && profile->seats[node].occupant == Seat::Occupant::kLink) {
+      queue = index == dispatch::kNoLink ? runtime::kReadyQueue : dispatch::kLinkQueueBase + index;
+      return;
+    }
+    const auto& daemons = profile->pool().daemons();
+    const bool there = index < daemons.size() && (daemons[index].state == dispatch::DaemonInfo::State::kLive ||
+                                                  daemons[index].state == dispatch::DaemonInfo::State::kStarting);
+    queue = there ? index : runtime::kReadyQueue;
   });
-  return takes;
+  return queue;
 }
 
-// `expr` with the variables `locals` (a named list) on one daemon of a profile, `daemon` from 1: for cluster nodes.
-SEXP mirai_submit_to(SEXP expr, SEXP locals, SEXP id, SEXP daemon) {
+// `expr` with the variables `locals` (a named list) on one daemon of a profile, `node` from 1: for cluster nodes.
+SEXP mirai_submit_to(SEXP expr, SEXP locals, SEXP id, SEXP node) {
   refuse_in_fork();
   drain_dropped();
   const auto profile = static_cast<std::uint32_t>(Rf_asInteger(id));
   dispatch::SubmitSpec spec;
-  spec.queue = static_cast<std::uint32_t>(Rf_asInteger(daemon) - 1);
-  if (!takes_tasks(profile, spec.queue)) {
+  spec.queue = queue_of_node(profile, static_cast<std::uint32_t>(Rf_asInteger(node) - 1));
+  if (spec.queue == runtime::kReadyQueue) {
     SEXP value = PROTECT(error_value(dispatch::ErrorCode::kReset, nullptr));
     SEXP handle = make_resolved_handle(value);
     UNPROTECT(1);

@@ -1,0 +1,233 @@
+#include "host_link.hpp"
+
+#include <cstring>
+
+#include "host.hpp"
+
+namespace setsuna::host {
+
+using dispatch::LinkMessage;
+using net::Lane;
+
+namespace {
+
+template <class Head>
+std::span<const std::byte> bytes_of(const Head& head) {
+  return std::as_bytes(std::span(&head, 1));
+}
+
+// The struct at the head of a message; false: it is too short.
+template <class Head>
+bool read_head(std::span<const std::byte> from, Head* head) {
+  if (from.size() < sizeof(Head)) {
+    return false;
+  }
+  std::memcpy(static_cast<void*>(head), from.data(), sizeof(Head));
+  return true;
+}
+
+constexpr std::uint16_t type_of(LinkMessage what) { return static_cast<std::uint16_t>(what); }
+
+}  // namespace
+
+HostLink::HostLink(Host& host, std::uint64_t profile, std::uint32_t seat, std::unique_ptr<net::Connection> connection)
+    : host_(host), profile_(profile), seat_(seat), link_(dispatch::kNoLink), connection_(std::move(connection)) {
+  read_head(connection_->peer_greeting(), &greeting_);
+}
+
+std::uint64_t HostLink::ticket_for(bool constant, std::uint64_t id) {
+  on_its_way_[++last_ticket_] = {constant, id};
+  return last_ticket_;
+}
+
+void HostLink::send_task(std::uint64_t id, const dispatch::LinkTask& head, std::span<const std::byte> body,
+                         bool small) {
+  connection_->set_watchful(true);
+  connection_->send(type_of(LinkMessage::kTask), Lane::kData, id, bytes_of(head), body,
+                    small ? 0 : ticket_for(false, id));
+}
+
+void HostLink::send_constant(std::uint64_t key, std::span<const std::byte> body) {
+  connection_->send(type_of(LinkMessage::kConstant), Lane::kData, key, {}, body, ticket_for(true, key));
+}
+
+void HostLink::send_forget(std::uint64_t key) {
+  connection_->send(type_of(LinkMessage::kForget), Lane::kData, key, {}, {}, 0);
+}
+
+void HostLink::send_control(LinkMessage what, std::uint64_t id) { connection_->send_control(type_of(what), id); }
+
+void HostLink::stop(bool final) {
+  const dispatch::LinkStop head{final ? 1U : 0U};
+  connection_->send_control(type_of(LinkMessage::kStop), 0, bytes_of(head));
+}
+
+void HostLink::kill() {
+  send_control(LinkMessage::kKill, 0);
+  close("its daemon was told to end: a task did not react to its cancellation");
+}
+
+// --- What the connection tells -----------------------------------------------------------------------------
+
+void HostLink::welcome(Profile& profile) {
+  dispatch::LinkWelcome head;
+  // Local daemons have the first streams.
+  const std::uint32_t place = profile.seats.shared() ? link_ : seat_;
+  head.index = static_cast<std::int32_t>(dispatch::kLinkQueueBase + place);
+  head.instance = profile.seats.shared() ? 1 : profile.seats[seat_].instance;
+  std::memcpy(head.stream, profile.config().base_stream.data(), sizeof(head.stream));
+  const auto& hooks = profile.config().hooks;
+  connection_->send(type_of(LinkMessage::kWelcome), Lane::kData, 0, bytes_of(head), std::as_bytes(std::span(hooks)), 0);
+}
+
+void HostLink::on_open() {
+  std::unique_lock<std::mutex> lock(host_.mutex());
+  Profile* profile = host_.profile_by_serial(profile_);
+  link_ = profile == nullptr || profile->pool().closed() ? dispatch::kNoLink : profile->pool().add_link(greeting_.pid);
+  if (link_ == dispatch::kNoLink) {
+    connection_->close("there is no place for another daemon");
+    return;
+  }
+  if (!profile->seats.shared()) {
+    profile->seats.sit_down(seat_, link_);
+  }
+  welcome(*profile);  // before what the pool has queued for it
+  profile->links.attach(link_, this);
+  host_.links_changed(*profile);
+  lock.unlock();
+  host_.run_notifications();
+}
+
+std::byte* HostLink::on_begin(const net::MessageHeader& header, std::span<const std::byte>, std::string* reject) {
+  const std::lock_guard<std::mutex> lock(host_.mutex());
+  Profile* profile = host_.profile_by_serial(profile_);
+  if (header.type != type_of(LinkMessage::kResult)) {
+    *reject = "it sent a message that a daemon does not send";
+    return nullptr;
+  }
+  if (profile == nullptr || header.body_bytes <= runtime::kInlineResultBytes) {
+    return nullptr;
+  }
+  const runtime::Block block = profile->arena().alloc(header.body_bytes);
+  if (!block) {
+    return nullptr;  // received all the same, so that the link goes on; there is a last chance when it is complete
+  }
+  incoming_ = block.offset;
+  receiving_ = true;
+  return reinterpret_cast<std::byte*>(profile->arena().at(block.offset));
+}
+
+void HostLink::release_incoming(Profile& profile) {
+  if (receiving_) {
+    profile.arena().host_release(incoming_);
+    receiving_ = false;
+  }
+}
+
+void HostLink::on_torn(const net::MessageHeader&) {
+  const std::lock_guard<std::mutex> lock(host_.mutex());
+  if (Profile* profile = host_.profile_by_serial(profile_)) {
+    release_incoming(*profile);
+  }
+}
+
+void HostLink::take_result(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
+                           std::span<const std::byte> body) {
+  dispatch::LinkResult said;
+  dispatch::SlotResult result;
+  result.status = read_head(head, &said) && said.status <= runtime::ResultStatus::kDamaged
+                      ? said.status
+                      : runtime::ResultStatus::kDamaged;
+  result.bytes = header.body_bytes;
+  result.inline_bytes = reinterpret_cast<const std::uint8_t*>(body.data());
+  if (receiving_) {
+    result.inline_bytes = nullptr;
+    result.offset = incoming_;
+    receiving_ = false;
+  } else if (header.body_bytes > runtime::kInlineResultBytes) {
+    const runtime::Block block = profile.arena().alloc(header.body_bytes);
+    if (block) {
+      std::memcpy(profile.arena().at(block.offset), body.data(), body.size());
+      result.inline_bytes = nullptr;
+      result.offset = block.offset;
+    } else {
+      result.status = runtime::ResultStatus::kDamaged;
+      result.bytes = 0;
+    }
+  }
+  static const std::uint8_t nothing[1] = {0};
+  if (result.bytes == 0) {
+    result.inline_bytes = nothing;
+  }
+  profile.pool().on_link_result(link_, header.id, result);
+  if (profile.pool().links()[link_].in_flight == 0) {
+    connection_->set_watchful(false);
+  }
+}
+
+void HostLink::on_message(const net::MessageHeader& header, std::span<const std::byte> head,
+                          std::span<const std::byte> body) {
+  {
+    const std::lock_guard<std::mutex> lock(host_.mutex());
+    Profile* profile = host_.profile_by_serial(profile_);
+    if (profile == nullptr || link_ == dispatch::kNoLink) {
+      return;
+    }
+    switch (static_cast<LinkMessage>(header.type)) {
+      case LinkMessage::kResult: take_result(*profile, header, head, body); break;
+      case LinkMessage::kRetracted: profile->pool().on_link_retracted(link_, header.id); break;
+      case LinkMessage::kLeaving: profile->pool().on_link_leaving(link_); break;
+      default: connection_->close("it sent a message that a daemon does not send"); return;
+    }
+    host_.links_changed(*profile);
+  }
+  host_.run_notifications();
+}
+
+void HostLink::on_sent(std::uint64_t ticket) {
+  const std::lock_guard<std::mutex> lock(host_.mutex());
+  const auto found = on_its_way_.find(ticket);
+  if (found == on_its_way_.end()) {
+    return;
+  }
+  const OnItsWay sent = found->second;
+  on_its_way_.erase(found);
+  Profile* profile = host_.profile_by_serial(profile_);
+  if (profile == nullptr || link_ == dispatch::kNoLink) {
+    return;
+  }
+  if (sent.constant) {
+    profile->pool().on_link_constant_sent(link_, sent.id);
+  } else {
+    profile->pool().on_link_sent(link_, sent.id);
+  }
+  host_.links_changed(*profile);
+}
+
+void HostLink::on_closed(const std::string& reason) {
+  const std::unique_ptr<HostLink> self(this);
+  {
+    const std::lock_guard<std::mutex> lock(host_.mutex());
+    Profile* profile = host_.profile_by_serial(profile_);
+    if (profile == nullptr) {
+      return;
+    }
+    --profile->links.open;
+    if (!profile->seats.shared()) {
+      profile->leave_link_seat(seat_, link_);
+    }
+    if (link_ != dispatch::kNoLink) {
+      profile->links.detach(link_);
+      dispatch::DeathNote note;
+      note.pid = greeting_.pid;
+      note.wait_status = -1;
+      profile->pool().on_link_dead(link_, note);
+      profile->log(reason);
+    }
+    host_.links_changed(*profile);
+    host_.wake_for_finished(*profile);
+  }
+  host_.run_notifications();
+}
+
+}  // namespace setsuna::host

@@ -1,0 +1,105 @@
+#include "remote_links.hpp"
+
+#include <cstring>
+#include <span>
+
+#include "host_link.hpp"
+#include "profile.hpp"
+
+namespace setsuna::host {
+
+using dispatch::LinkMessage;
+
+void RemoteLinks::send_task(std::uint32_t link, std::uint64_t id, const dispatch::SlotContent& content) {
+  outbox_.push_back({LinkMessage::kTask, link, id, content, 0, 0});
+}
+
+void RemoteLinks::send_constant(std::uint32_t link, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes) {
+  outbox_.push_back({LinkMessage::kConstant, link, key, {}, offset, bytes});
+}
+
+void RemoteLinks::say(LinkMessage what, std::uint32_t link, std::uint64_t id) {
+  outbox_.push_back({what, link, id, {}, 0, 0});
+}
+
+void RemoteLinks::forget_constant(std::uint32_t link, std::uint64_t key) { say(LinkMessage::kForget, link, key); }
+void RemoteLinks::cancel(std::uint32_t link, std::uint64_t id) { say(LinkMessage::kCancel, link, id); }
+void RemoteLinks::retract(std::uint32_t link, std::uint64_t id) { say(LinkMessage::kRetract, link, id); }
+void RemoteLinks::kill(std::uint32_t link) { say(LinkMessage::kKill, link, 0); }
+void RemoteLinks::stop(std::uint32_t link) { say(LinkMessage::kStop, link, 0); }
+
+void RemoteLinks::attach(std::uint32_t link, HostLink* connection) {
+  if (links_.size() <= link) {
+    links_.resize(link + 1, nullptr);
+  }
+  links_[link] = connection;
+  ++connected_;
+}
+
+// What was still to be sent to it refers to slots and blocks that the pool takes back now.
+void RemoteLinks::detach(std::uint32_t link) {
+  links_[link] = nullptr;
+  --connected_;
+  std::erase_if(outbox_, [&](const Command& command) { return command.link == link; });
+}
+
+// The pool is told what has left, and may then have more to send.
+bool RemoteLinks::flush(Profile& profile) {
+  const bool any = !outbox_.empty();
+  std::vector<Command> taken;
+  while (!outbox_.empty()) {
+    taken.clear();
+    taken.swap(outbox_);
+    for (const Command& command : taken) {
+      HostLink* to = command.link < links_.size() ? links_[command.link] : nullptr;
+      if (to != nullptr) {
+        send(profile, *to, command);
+      }
+    }
+  }
+  return any;
+}
+
+void RemoteLinks::send(Profile& profile, HostLink& to, const Command& command) {
+  switch (command.what) {
+    case LinkMessage::kTask: send_task_now(profile, to, command); break;
+    case LinkMessage::kConstant: {
+      const auto* bytes = reinterpret_cast<const std::byte*>(profile.segment().base()) + command.offset;
+      to.send_constant(command.id, {bytes, command.bytes});
+      break;
+    }
+    case LinkMessage::kForget: to.send_forget(command.id); break;
+    case LinkMessage::kKill: to.kill(); break;
+    case LinkMessage::kStop: to.stop(false); break;
+    default: to.send_control(command.what, command.id); break;
+  }
+}
+
+void RemoteLinks::send_task_now(Profile& profile, HostLink& to, const Command& command) {
+  const dispatch::SlotContent& content = command.content;
+  dispatch::LinkTask head;
+  head.kind = content.kind;
+  head.flags = content.flags;
+  if (content.stream != nullptr) {
+    std::memcpy(head.rng, content.stream, sizeof(head.rng));
+  }
+  head.const_key = content.const_bytes > 0 ? content.const_key : 0;
+  const bool small = content.inline_arg != nullptr;
+  const auto* bytes = small ? reinterpret_cast<const std::byte*>(content.inline_arg)
+                            : reinterpret_cast<const std::byte*>(profile.segment().base()) + content.arg_offset;
+  to.send_task(command.id, head, {bytes, content.arg_bytes}, small);
+  if (small) {
+    profile.pool().on_link_sent(command.link, command.id);  // it was copied
+  }
+}
+
+void RemoteLinks::end(bool final) {
+  for (HostLink* link : links_) {
+    if (link != nullptr) {
+      link->stop(final);
+      link->close("the host was reset");
+    }
+  }
+}
+
+}  // namespace setsuna::host

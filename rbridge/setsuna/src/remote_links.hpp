@@ -1,0 +1,60 @@
+// A profile's remote daemons: what its pool wants sent goes to connections. Under the host's mutex. No R in here.
+//
+// The pool may speak on any thread, connections are used on the reactor thread only: what is to be sent waits in between.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dispatch/link_wire.hpp"
+#include "dispatch/ports.hpp"
+
+namespace setsuna::host {
+
+class Profile;
+class HostLink;
+
+class RemoteLinks final : public dispatch::LinkPort {
+ public:
+  // dispatch::LinkPort
+  void send_task(std::uint32_t link, std::uint64_t id, const dispatch::SlotContent& content) override;
+  void send_constant(std::uint32_t link, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes) override;
+  void forget_constant(std::uint32_t link, std::uint64_t key) override;
+  void cancel(std::uint32_t link, std::uint64_t id) override;
+  void retract(std::uint32_t link, std::uint64_t id) override;
+  void kill(std::uint32_t link) override;
+  void stop(std::uint32_t link) override;
+
+  bool waiting() const { return !outbox_.empty(); }
+  std::uint32_t connected() const { return connected_; }
+
+  // Reactor thread.
+  void attach(std::uint32_t link, HostLink* connection);
+  void detach(std::uint32_t link);
+  bool flush(Profile& profile);  // true: there was something
+  // Every connection ends; `final`: daemons that would wait for another host end as well.
+  void end(bool final);
+
+  // Connections that are not gone yet, with a link or without.
+  std::uint32_t open = 0;
+
+ private:
+  struct Command {
+    dispatch::LinkMessage what;
+    std::uint32_t link;
+    std::uint64_t id;
+    dispatch::SlotContent content;  // kTask
+    std::uint64_t offset;           // kConstant
+    std::uint64_t bytes;
+  };
+
+  void say(dispatch::LinkMessage what, std::uint32_t link, std::uint64_t id);
+  void send(Profile& profile, HostLink& to, const Command& command);
+  void send_task_now(Profile& profile, HostLink& to, const Command& command);
+
+  std::vector<HostLink*> links_;  // by number; null: none
+  std::vector<Command> outbox_;
+  std::uint32_t connected_ = 0;
+};
+
+}  // namespace setsuna::host
