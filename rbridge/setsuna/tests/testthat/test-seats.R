@@ -8,6 +8,10 @@ dial_seat <- function(url) {
   file
 }
 
+says <- function(file, text) {
+  becomes_true(function() file.exists(file) && any(grepl(text, readLines(file, warn = FALSE), fixed = TRUE)))
+}
+
 matrix_of <- function() unname(status()$daemons[, c("online", "instance")])
 
 test_that("n URLs are made from one", {
@@ -36,7 +40,7 @@ test_that("each URL takes one daemon, local ones among them", {
   no_hang(everywhere({}, .min = 1))
   expect_identical(matrix_of(), rbind(c(0L, 0L), c(1L, 1L), c(0L, 0L)))
   second <- dial_seat(paste0(url, "-2"))
-  expect_true(becomes_true(function() any(grepl("another daemon has this URL", readLines(second, warn = FALSE)))))
+  expect_true(says(second, "another daemon has this URL"))
   launch_local(1)
   expect_identical(matrix_of(), rbind(c(1L, 1L), c(1L, 1L), c(0L, 0L)))
   expect_length(unique(unlist(on_each(2, function() Sys.getpid()))), 2L)
@@ -58,7 +62,7 @@ test_that("saisei() moves a place to another URL", {
   expect_identical(rownames(status()$daemons), moved)
   expect_true(becomes_true(function() !file.exists(sub("ipc://", "", urls[2L], fixed = TRUE))))
   refused <- dial_seat(urls[1L])
-  expect_true(becomes_true(function() any(grepl("nobody listens", readLines(refused, warn = FALSE)))))
+  expect_true(says(refused, "nobody listens"))
   for (url in moved) dial_seat(url)
   no_hang(everywhere({}, .min = 2))
   expect_null(saisei(1))
