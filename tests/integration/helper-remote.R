@@ -6,7 +6,8 @@ for (helper in c("helper-api.R", "helper-launch.R"))
 
 # The path of a program; a test that needs one that is not there is skipped, and says what to install.
 program_of <- function(name, package) {
-  found <- Find(function(path) file.access(path, 1L) == 0L, c(unname(Sys.which(name)), file.path(c("/usr/sbin", "/sbin"), name)))
+  places <- c(unname(Sys.which(name)), file.path(c("/usr/sbin", "/sbin"), name))
+  found <- Find(function(path) file.access(path, 1L) == 0L, places)
   if (is.null(found)) testthat::skip(paste0("needs ", name, " (Debian package ", package, ")"))
   found
 }
@@ -74,8 +75,8 @@ start_sshd <- function(address = "127.0.0.1", inside = character(), frame = pare
   # Options with spaces in their values come by a file: ssh splits them.
   writeLines(c(sprintf("IdentityFile \"%s\"", path("user")), "IdentitiesOnly yes",
                sprintf("UserKnownHostsFile \"%s\"", path("known_hosts")), "GlobalKnownHostsFile /dev/null"), path("client"))
-  list(remote = sprintf("ssh://%s@%s:%d", Sys.info()[["effective_user"]], address, port), command = c("ssh", "-F", path("client")),
-       log = function() readLines(path("log")))
+  list(remote = sprintf("ssh://%s@%s:%d", Sys.info()[["effective_user"]], address, port),
+       command = c("ssh", "-F", path("client")), log = function() readLines(path("log")))
 }
 
 # A network namespace with a loopback of its own, joined to this one by a pair of interfaces: list(inside, address).
@@ -169,5 +170,6 @@ start_nginx <- function(port, frame = parent.frame()) {
   run_quietly(nginx, c("-p", folder, "-c", path("nginx.conf"), "-e", path("error.log")))
   withr::defer(end_process(path("pid")), envir = frame)
   if (!becomes_true(function() file.exists(path("pid")), 20)) stop("nginx did not start")
-  list(port = ports[1L], tls_port = ports[2L], certificate = path("certificate.pem"), log = function() readLines(path("error.log")))
+  list(port = ports[1L], tls_port = ports[2L], certificate = path("certificate.pem"),
+       log = function() readLines(path("error.log")))
 }

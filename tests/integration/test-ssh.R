@@ -4,7 +4,8 @@ test_that("daemons come by ssh from several machines, run tasks and end with a r
   one <- start_sshd()
   rscript <- other_rscript()
   withr::defer(daemons(0))
-  expect_equal(daemons(n = 3, url = local_url(), remote = ssh_config(rep(one$remote, 2), command = one$command, rscript = rscript)), 3L)
+  config <- ssh_config(rep(one$remote, 2), command = one$command, rscript = rscript)
+  expect_equal(daemons(n = 3, url = local_url(), remote = config), 3L)
   connected(3)
   expect_identical(sort(mirai_map(1:6, function(i) i^2)[.flat]), (1:6)^2)
   launches <- status()$launches
@@ -55,8 +56,10 @@ test_that("what ssh says is in the status of a launch that fails", {
   expect_match(failure(ssh_config("ssh://127.0.0.1:1", command = one$command)), "exit status 255: .*onnection refused")
   stranger <- sub("ssh://.*@", "ssh://nobody@", one$remote)
   expect_match(failure(ssh_config(stranger, command = one$command)), "exit status 255: .*Permission denied")
-  expect_match(failure(ssh_config(one$remote, command = c("ssh", "-F", "none"))), "exit status 255: .*(verification failed|denied)")
-  expect_match(failure(ssh_config(one$remote, command = one$command, rscript = "/no/Rscript")), "exit status 127: .*/no/Rscript")
+  unknown <- ssh_config(one$remote, command = c("ssh", "-F", "none"))
+  expect_match(failure(unknown), "exit status 255: .*(verification failed|denied)")
+  absent <- ssh_config(one$remote, command = one$command, rscript = "/no/Rscript")
+  expect_match(failure(absent), "exit status 127: .*/no/Rscript")
 })
 
 test_that("a tunnel carries daemons of a machine that cannot reach this one", {

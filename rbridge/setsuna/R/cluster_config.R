@@ -1,8 +1,8 @@
 #' Launch through a cluster's scheduler
 #'
 #' A launch configuration for [launch_remote()] and the `remote` argument of [daemons()]: daemons are jobs of Slurm
-#' (`sbatch`), of Grid Engine, PBS or Torque (`qsub`), or of LSF (`bsub`). Several are one job array. The scheduler gets its script by standard input, and the token that lets a
-#' daemon join is on no command line.
+#' (`sbatch`), of Grid Engine, PBS or Torque (`qsub`), or of LSF (`bsub`). Several are one job array. The scheduler gets its
+#' script by standard input, and the token that lets a daemon join is on no command line.
 #'
 #' The ids of the jobs are kept: [status()] shows in `$launches` which wait, run or have failed, and why. Jobs that are left
 #' are cancelled when the profile is reset.

@@ -10,7 +10,8 @@
 #' @param method the request's method.
 #' @param headers further headers: a named character vector.
 #' @param data the request's body: text, in which each `%s` stands for the command that starts a daemon (escaped as a part
-#'   of a JSON string if the header `Content-Type` says JSON, which it does unless `headers` has another); or a function of this command.
+#'   of a JSON string if the header `Content-Type` says JSON, which it does unless `headers` has another); or a function of
+#'   this command.
 #' @param ... options of libcurl for the request, by name, such as `timeout = 10`: see [curl::curl_options()].
 #' @param cookie text of the header `Cookie`.
 #' @param token text for the header `Authorization: Bearer`.
@@ -66,7 +67,8 @@ http_config <- function(url, method = "POST", headers = NULL, data = NULL, ..., 
   if (!is.null(body) && is.na(.content_type(headers))) headers <- c(headers, "Content-Type" = "application/json")
   handle <- curl::new_handle()
   curl::handle_setheaders(handle, .list = as.list(headers))
-  if (!is.null(body)) curl::handle_setopt(handle, post = TRUE, postfields = charToRaw(body), postfieldsize = nchar(body, "bytes"))
+  if (!is.null(body))
+    curl::handle_setopt(handle, post = TRUE, postfields = charToRaw(body), postfieldsize = nchar(body, "bytes"))
   curl::handle_setopt(handle, .list = c(list(customrequest = now$method), config$options))
   answer <- tryCatch(curl::curl_fetch_memory(now$url, handle), error = function(e) {
     .abort("'remote': no answer from ", now$url, ": ", conditionMessage(e))

@@ -36,10 +36,10 @@
   invisible()
 }
 
-# Runs a scheduler's command: its output's lines, with the attribute "status" if that is not 0.
+# Runs a scheduler's command: its output's lines, with the attribute "status" if that is not 0 (124: no answer in a minute).
 .run_tool <- function(command, args, input = NULL) {
   suppressWarnings(tryCatch(
-    system2(command, shQuote(args, "sh"), stdout = TRUE, stderr = TRUE, input = input),
+    system2(command, shQuote(args, "sh"), stdout = TRUE, stderr = TRUE, input = input, timeout = 60),
     error = function(e) structure(conditionMessage(e), status = 127L)
   ))
 }

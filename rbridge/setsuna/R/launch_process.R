@@ -9,7 +9,8 @@
   cat(input, "\n", file = script, sep = "")
   status <- shQuote(file.path(folder, "status"), "sh")
   # The input goes as soon as it is open. The status appears whole, under its name, or not at all.
-  run <- sprintf("exec < %1$s; rm -f %1$s; { %2$s\n}; echo $? > %3$s.part; mv %3$s.part %3$s", shQuote(script, "sh"), line, status)
+  run <- sprintf("exec < %1$s; rm -f %1$s; { %2$s\n}; echo $? > %3$s.part; mv %3$s.part %3$s", shQuote(script, "sh"), line,
+                 status)
   if (!output)
     run <- sprintf("exec > /dev/null 2>&1; { %s; } 2>&1 | { head -c 65536 > %s; cat > /dev/null; }", run,
                    shQuote(file.path(folder, "log"), "sh"))
@@ -24,6 +25,6 @@
   if (identical(code, "0")) return(data.frame(id = job$id, state = "ended", why = ""))
   log <- suppressWarnings(tryCatch(readLines(file.path(job$folder, "log"), warn = FALSE), error = function(e) character()))
   log <- log[nzchar(trimws(log))]
-  last <- if (length(log)) paste0(": ", paste(utils::tail(log, 2L), collapse = " ")) else ""
+  last <- if (length(log)) paste0(": ", paste(log[seq_along(log) > length(log) - 2L], collapse = " ")) else ""
   data.frame(id = job$id, state = "failed", why = paste0("exit status ", code, last))
 }

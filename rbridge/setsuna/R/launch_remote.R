@@ -100,7 +100,8 @@ launch_remote <- function(n = 1L, remote = remote_config(), ..., tls = NULL, .co
   }
   if (!is.numeric(n) || !length(n) || anyNA(n) || any(n != trunc(n)) || any(n < 1))
     .abort("'n' must be a number of daemons, numbers of URLs, or URLs, not ", .describe(n))
-  if (record$single) .abort("'n' has ", length(n), " numbers, but the daemons of this profile share one URL: give how many to start")
+  if (record$single)
+    .abort("'n' has ", length(n), " numbers, but the daemons of this profile share one URL: give how many to start")
   if (any(n > length(record$urls))) .abort("'n' has ", max(n), ": this profile has ", length(record$urls), " URLs")
   record$urls[n]
 }

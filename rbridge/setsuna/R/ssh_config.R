@@ -2,8 +2,8 @@
 #'
 #' A launch configuration for [launch_remote()] and the `remote` argument of [daemons()]: daemons are started on machines that
 #' this one reaches by ssh. There has to be a key that needs no password (or an agent that has it), and the host's key has to
-#' be known: `ssh` runs in the background, where it cannot ask. The daemons' program goes over its standard input, so the token that
-#' lets a daemon join is in nobody's list of processes.
+#' be known: `ssh` runs in the background, where it cannot ask. The daemons' program goes over its standard input, so the
+#' token that lets a daemon join is in nobody's list of processes.
 #'
 #' @section Tunnels:
 #' With `tunnel = TRUE` the daemons reach this session through the ssh connection, so that no port has to be open to the
@@ -36,7 +36,8 @@ ssh_config <- function(remotes, tunnel = FALSE, timeout = 10, command = "ssh", r
     .abort("'remotes' must be text of the form \"ssh://user@host:port\"",
            if (!missing(remotes)) paste0(", not ", .describe(remotes)))
   lapply(remotes, .parse_ssh_url)
-  if (!.is_number(timeout) || timeout < 1) .abort("'timeout' must be one number of seconds of at least 1, not ", .describe(timeout))
+  if (!.is_number(timeout) || timeout < 1)
+    .abort("'timeout' must be one number of seconds of at least 1, not ", .describe(timeout))
   if (!is.character(command) || !length(command) || anyNA(command) || !nzchar(command[1L]))
     .abort("'command' must be the program ssh, as text, not ", .describe(command))
   list(type = "ssh", remotes = remotes, tunnel = .flag(tunnel, "tunnel"), timeout = timeout, command = command,
@@ -45,7 +46,9 @@ ssh_config <- function(remotes, tunnel = FALSE, timeout = 10, command = "ssh", r
 
 # Words for the command line of ssh: the port's option and the destination. They cannot be taken for other options.
 .parse_ssh_url <- function(text) {
-  pattern <- "^ssh://((?:[^@/:\\s\\[\\]-][^@/:\\s\\[\\]]*@)?)([A-Za-z0-9_.][A-Za-z0-9_.-]*|\\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\\])(?::([0-9]+))?/?$"
+  user <- "((?:[^@/:\\s\\[\\]-][^@/:\\s\\[\\]]*@)?)"
+  host <- "([A-Za-z0-9_.][A-Za-z0-9_.-]*|\\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\\])"
+  pattern <- paste0("^ssh://", user, host, "(?::([0-9]+))?/?$")
   parts <- regmatches(text, regexec(pattern, text, perl = TRUE))[[1L]]
   if (!length(parts))
     .abort("'remotes' has \"", text, "\": it must be of the form \"ssh://user@host:port\" (user and port can be left out)")

@@ -70,6 +70,7 @@ test_that("a refusal and a silence are errors that name the URL", {
   expect_error(.launch_for(fake_record(), 1, http_config(it$url, data = "%s")),
                paste0("'remote': ", it$url, " refused the launch: status 403, no such user"), fixed = TRUE)
   it$request[]
-  expect_error(.launch_for(fake_record(), 1, http_config("http://127.0.0.1:1/x")), "'remote': no answer from http://127.0.0.1:1/x")
+  expect_error(.launch_for(fake_record(), 1, http_config("http://127.0.0.1:1/x")),
+               "'remote': no answer from http://127.0.0.1:1/x")
   expect_error(.launch_for(fake_record(), 1, http_config(function() "x")), "'url' is \"x\"")
 })

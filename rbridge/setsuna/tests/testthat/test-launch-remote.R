@@ -1,14 +1,15 @@
 # Launching on other machines: configurations, commands and their quoting. No other machine is needed.
 
 test_that("configurations are plain lists", {
-  expect_identical(remote_config(), list(type = "command", command = NULL, args = c("", "."), rscript = "Rscript", quote = FALSE))
+  expect_identical(remote_config(),
+                   list(type = "command", command = NULL, args = c("", "."), rscript = "Rscript", quote = FALSE))
   config <- ssh_config(c("ssh://me@node1:222", "ssh://node2"), tunnel = TRUE, timeout = 3)
   expect_identical(config[c("remotes", "tunnel", "timeout", "command")],
                    list(remotes = c("ssh://me@node1:222", "ssh://node2"), tunnel = TRUE, timeout = 3, command = "ssh"))
   expect_identical(cluster_config()$command, "sbatch")
   expect_identical(cluster_config("/opt/pbs/bin/qsub")$command, "/opt/pbs/bin/qsub")
   expect_identical(http_config("https://a.example/b")$method, "POST")
-  for (one in list(remote_config(), config, cluster_config(), http_config("https://a"))) expect_null(attributes(unclass(one))$class)
+  for (one in list(remote_config(), config, cluster_config(), http_config("https://a"))) expect_null(oldClass(one))
 })
 
 test_that("bad configurations are errors that name the argument", {
@@ -25,7 +26,8 @@ test_that("bad configurations are errors that name the argument", {
   expect_error(ssh_config("ssh://a", timeout = 0), "'timeout' must be one number of seconds of at least 1, not 0")
   expect_error(ssh_config("ssh://a", tunnel = "yes"), "'tunnel' must be TRUE or FALSE, not the text \"yes\"")
   expect_error(ssh_config("ssh://a", command = ""), "'command' must be the program ssh")
-  expect_error(cluster_config("srun"), "'command' must be one of \"sbatch\", \"qsub\", \"bsub\", or a path to it, not the text \"srun\"")
+  expect_error(cluster_config("srun"),
+               "'command' must be one of \"sbatch\", \"qsub\", \"bsub\", or a path to it, not the text \"srun\"")
   expect_error(cluster_config(options = 1), "'options' must be text, not 1")
   expect_error(http_config(), "'url' is missing")
   expect_error(http_config("ftp://x"), "'url' is \"ftp://x\": it must begin with https://")
@@ -57,7 +59,8 @@ test_that("commands are printed ready to be pasted", {
 })
 
 test_that("commands have what daemons() was given, and what is not as by default", {
-  record <- fake_record("wss://h:1/1", daemon = list(maxtasks = 5, cleanup = TRUE), tls = "-----BEGIN X\nab\n-----END X\n", token = "aa")
+  record <- fake_record("wss://h:1/1", daemon = list(maxtasks = 5, cleanup = TRUE), token = "aa",
+                        tls = "-----BEGIN X\nab\n-----END X\n")
   command <- unclass(.launch_for(record, 1, remote_config(), list(autoexit = FALSE, output = TRUE)))[1L]
   expect_identical(command, paste0("Rscript -e \"setsuna::daemon('wss://h:1/1', token='aa', autoexit=FALSE, output=TRUE, ",
                                    "maxtasks=5, tls='-----BEGIN X\nab\n-----END X\n')\""))
