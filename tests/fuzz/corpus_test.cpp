@@ -1,4 +1,4 @@
-// A short run of each fuzz target that is the same every time: the corpus, and damaged copies of it. For a long one: tools/fuzz.
+// A short run of each fuzz target, the same every time: the corpus and damaged copies of it. For a long one: tools/fuzz.
 #include <gtest/gtest.h>
 
 #include <algorithm>
