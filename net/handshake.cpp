@@ -179,7 +179,8 @@ std::vector<std::byte> Handshake::proof_of(Role role) const {
 
 bool Handshake::proves(Role role, std::span<const std::byte> bytes) const {
   const std::vector<std::byte> wanted = proof_of(role);
-  return wanted.size() == bytes.size() && crypto_.equal(wanted.data(), bytes.data(), wanted.size()) == 1;
+  return wanted.size() == bytes.size() &&
+         (wanted.empty() || crypto_.equal(wanted.data(), bytes.data(), wanted.size()) == 1);
 }
 
 }  // namespace setsuna::net

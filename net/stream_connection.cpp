@@ -268,7 +268,7 @@ void StreamCore::pump() {
     return;
   }
   for (Flight& flight : flights_) {
-    if (!flight.busy && fill(flight)) {
+    if (write_error_.empty() && !flight.busy && fill(flight)) {
       flight.busy = true;
       auto pieces = flight.batch.gather();
       std::size_t count = flight.batch.piece_count;
@@ -296,7 +296,11 @@ bool StreamCore::fill_through_layers(Flight& flight) {
   if (layers.open() && !finished_ && queue_.fill(flight.batch)) {
     const auto pieces = flight.batch.gather();
     flight.wire.reserve(flight.wire.size() + flight.batch.total_bytes + flight.batch.total_bytes / 128 + 512);
-    layers.send(std::span(pieces).first(flight.batch.piece_count), flight.wire);
+    if (!layers.send(std::span(pieces).first(flight.batch.piece_count), flight.wire)) {
+      write_error_ = layers.error();  // its tickets are released at the end
+      set_deadline(0);
+      return false;
+    }
   }
   return !flight.wire.empty();
 }
