@@ -71,6 +71,7 @@ class DaemonPort {
   }
 
   bool must_leave() const {
+    // Equivalent without acquire: nothing is read through these. That a daemon which would sleep sees them: publish/park.
     return record_.stop.load(std::memory_order_acquire) != 0 ||
            (view_.control->flags.load(std::memory_order_acquire) & kControlClosing) != 0;
   }
@@ -80,19 +81,24 @@ class DaemonPort {
   // Publishes what runs, for cancel(); the caller rereads cancelled() afterwards, before it evaluates.
   void set_current(const Claim& claim) {
     bump(record_.assigned);
-    // ORDERING current/cancel: exchange here against the host's cancel store + signal: the daemon's reread, or the
-    // signal handler that runs after this store, sees the request.
+    // ORDERING current/cancel: before the daemon's reread of the request, which releases it.
+    // Equivalent without either: nothing is read through `current` but its value.
     record_.current.exchange(pack(claim), std::memory_order_acq_rel);
   }
+  // Equivalent without either: a handler that still sees the task finds it cancelled or not, as it was.
   void clear_current() { record_.current.exchange(0, std::memory_order_acq_rel); }
 
   // True when the host asked to cancel exactly this task.
   bool cancelled(const Claim& claim) const {
+    // ORDERING current/cancel: both sides read-modify-write the request. If the host's exchange comes second, its acquire and
+    // this release let the handler of its signal see `current`, in whichever thread of the daemon it runs; else this sees
+    // the request. Equivalent without acquire: nothing is read through the request.
     return record_.cancel.fetch_or(0, std::memory_order_acq_rel) == pack(claim) ||
            record_.cancel_mailed.fetch_or(0, std::memory_order_acq_rel) == pack(claim);
   }
   // For the handler of the host's signal: what runs now is what it asked to cancel. Async-signal-safe.
   bool cancel_wanted(std::uint64_t current) const {
+    // Equivalent without acquire: the signal comes after the request, and nothing else is read through it.
     return current != 0 && (record_.cancel.load(std::memory_order_acquire) == current ||
                             record_.cancel_mailed.load(std::memory_order_acquire) == current);
   }
@@ -102,13 +108,16 @@ class DaemonPort {
   bool complete(const Claim& claim, bool* signal) {
     std::uint64_t expected = SlotWord::make(SlotState::kClaimed, index_, epoch_, claim.generation).bits();
     // ORDERING complete/harvest: release publishes the result to the host, who acquires the word.
+    // Equivalent without any: the done bit below publishes too (the word is the truth, the bit a hint); and what the daemon
+    // itself claimed, or the host doomed, has nothing to be read through it.
     if (!view_.slots[claim.slot].word.compare_exchange_strong(
             expected, SlotWord::make(SlotState::kDone, index_, epoch_, claim.generation).bits(),
             std::memory_order_acq_rel, std::memory_order_acquire)) {
       return false;
     }
     bump(record_.completed);
-    // Release: a host that sees the bit sees the word. ORDERING done/gate: before the gate's read-modify-write.
+    // ORDERING bit/word: release: a host that takes the bit sees the word DONE, or it would drop the bit. ORDERING done/gate:
+    // before the gate's read-modify-write.
     view_.done_bits[claim.slot / 64].fetch_or(std::uint64_t{1} << (claim.slot % 64), std::memory_order_release);
     const GatePass pass = host_gate_.pass(claim.slot);
     *signal = pass == GatePass::kSignalReactor;
@@ -126,7 +135,8 @@ class DaemonPort {
 
   // A block that a view points into must not be reused: set between CLAIMED and DONE, cleared with the last view.
   void hold(std::uint32_t block) {
-    // ORDERING hold/free: release; the host acquires the bit after it has acquired DONE, which comes later than this.
+    // ORDERING hold/free: before DONE, which the host acquires before it looks.
+    // Equivalent without release: complete() releases.
     record_.hold[block / 64].fetch_or(std::uint64_t{1} << (block % 64), std::memory_order_release);
   }
   void unhold(std::uint32_t block) {

@@ -40,14 +40,17 @@ class Gate {
 
   // Host. After arming it MUST look once more for what it waits for before it sleeps.
   // ORDERING done/gate: arming and passing are read-modify-writes of the same word: either the completer sees
-  // the armed gate, or the host's recheck sees the done bit that the completer set before.
-  void arm(GateWord target) { word_->exchange(target.bits(), std::memory_order_acq_rel); }
-  void disarm() { word_->exchange(GateWord::closed().bits(), std::memory_order_acq_rel); }
+  // the armed gate, or the host's recheck sees the done bit that the completer set before (release there, acquire here).
+  void arm(GateWord target) { word_->exchange(target.bits(), std::memory_order_acquire); }
+  // Relaxed: nothing is read through a closed gate. No plain store: that would end the release sequences of completers.
+  void disarm() { word_->exchange(GateWord::closed().bits(), std::memory_order_relaxed); }
 
   // Completer, after setting the done bit of `slot`. Not kNothing: this completion is the one the host waits for; the
   // gate is closed again and the caller wakes the host thread or signals the reactor.
   GatePass pass(std::uint32_t slot) {
-    std::uint64_t bits = word_->fetch_or(0, std::memory_order_acq_rel);  // ORDERING done/gate
+    // ORDERING done/gate: release. Equivalent without acquire: the host acquires all completers' releases when it arms again.
+    // Kept, here and below: who wakes the host for n completions has seen the other n - 1, so it finds them at once.
+    std::uint64_t bits = word_->fetch_or(0, std::memory_order_acq_rel);
     for (;;) {
       const GateWord seen(bits);
       std::uint64_t next = GateWord::closed().bits();
@@ -60,6 +63,7 @@ class Gate {
       if (seen.mode() == GateWord::Mode::kCount && seen.value() > 1) {
         next = GateWord::count(seen.value() - 1).bits();
       }
+      // Equivalent without any: the fetch_or above has released; for acquire see there.
       if (word_->compare_exchange_weak(bits, next, std::memory_order_acq_rel, std::memory_order_acquire)) {
         if (next != GateWord::closed().bits()) {
           return GatePass::kNothing;
@@ -71,9 +75,11 @@ class Gate {
 
   // A one-shot flag on the same protocol (the refill gate): True for exactly one caller per arm().
   bool take() {
-    std::uint64_t bits = word_->fetch_or(0, std::memory_order_acq_rel);
+    // ORDERING done/gate: release, so that the host's recheck after arm() sees the queue as short as the caller made it. All
+    // else is relaxed: the taker reads nothing of the host's, it signals the reactor.
+    std::uint64_t bits = word_->fetch_or(0, std::memory_order_release);
     return bits != GateWord::closed().bits() &&
-           word_->compare_exchange_strong(bits, GateWord::closed().bits(), std::memory_order_acq_rel,
+           word_->compare_exchange_strong(bits, GateWord::closed().bits(), std::memory_order_relaxed,
                                           std::memory_order_relaxed);
   }
 

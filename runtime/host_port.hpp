@@ -65,6 +65,8 @@ class HostPort {
   }
 
   Slot& slot(std::uint32_t index) const { return view_.slots[index]; }
+  // ORDERING complete/harvest: acquire. Equivalent without acquire: harvest() has acquired the done bit, and what the dead did
+  // is seen by the news of their death; but the word is the truth, the bit a hint.
   SlotWord word(std::uint32_t index) const { return SlotWord(view_.slots[index].word.load(std::memory_order_acquire)); }
 
   // FREE -> READY with a new generation and into `queue`. False: that mailbox is full; the slot stays the caller's.
@@ -93,6 +95,8 @@ class HostPort {
       return false;
     }
     std::uint64_t expected = seen.bits();
+    // Equivalent without any: READY was the host's own store, nothing is read through CANCELLED, and who loses the race reads
+    // only that it has.
     if (!view_.slots[slot].word.compare_exchange_strong(expected, seen.with_state(SlotState::kCancelled).bits(),
                                                         std::memory_order_acq_rel, std::memory_order_acquire)) {
       return false;
@@ -111,7 +115,8 @@ class HostPort {
     SETSUNA_ASSERT(seen.owner() != kHostOwner);
     DaemonRecord<Atom>& record = view_.daemon(seen.owner());
     const bool mailed = places_[slot].queue != kReadyQueue && SETSUNA_RULE(a_cancel_for_each_claim);
-    // ORDERING current/cancel: exchange pairs with the daemon's exchange of `current` and its reread of the request.
+    // ORDERING current/cancel: acquire pairs with the release of the daemon's reread in cancelled().
+    // Equivalent without release: nothing is read through the request.
     (mailed ? record.cancel_mailed : record.cancel)
         .exchange(((std::uint64_t{slot} + 1) << 32) | generation, std::memory_order_acq_rel);
     return seen.owner();
@@ -124,6 +129,7 @@ class HostPort {
       return false;
     }
     std::uint64_t expected = seen.bits();
+    // Equivalent without any: nothing is read through DOOMED, nor here through what the daemon made of it.
     return view_.slots[slot].word.compare_exchange_strong(expected, seen.with_state(SlotState::kDoomed).bits(),
                                                           std::memory_order_acq_rel, std::memory_order_acquire);
   }
@@ -137,8 +143,8 @@ class HostPort {
       if (view_.done_bits[w].load(std::memory_order_relaxed) == 0) {
         continue;
       }
-      // Acquire: pairs with the completer's release of the bit; the word's own acquire orders the result.
-      std::uint64_t bits = view_.done_bits[w].exchange(0, std::memory_order_acq_rel);
+      // ORDERING bit/word: acquire: the word is seen DONE, or the bit would be lost.
+      std::uint64_t bits = view_.done_bits[w].exchange(0, std::memory_order_acquire);
       for (; bits != 0; bits &= bits - 1) {
         const std::uint32_t slot = w * 64 + static_cast<std::uint32_t>(std::countr_zero(bits));
         // ORDERING complete/harvest: acquire sees the result that the completer released with DONE.
@@ -154,9 +160,11 @@ class HostPort {
     return count;
   }
 
+  // After arm_gate() it sees what completers did before they passed (ORDERING done/gate).
   bool anything_done() const {
     const std::uint32_t words = (highest_used_ + 64) / 64;
     for (std::uint32_t w = 0; w < words && w < view_.done_words(); ++w) {
+      // Equivalent without acquire: harvest() acquires.
       if (view_.done_bits[w].load(std::memory_order_acquire) != 0) {
         return true;
       }
@@ -181,21 +189,23 @@ class HostPort {
   // that it had claimed (state kClaimed or kDoomed) or that waited in its mailbox (state kReady) and must either
   // requeue() the slot or abandon it with release_dead(). DONE slots become harvestable. Wakes every daemon; the
   // caller wakes the host thread.
+  // Mostly relaxed: the news of the death came after all that the dead did; its record is read under the mutex, or by its
+  // successor, which is started after this.
   template <class Visit>
   void reap(std::uint32_t index, std::uint32_t epoch, Visit&& visit) {
     DaemonRecord<Atom>& record = view_.daemon(index);
     if (SETSUNA_RULE(reap_clears_the_idle_bit)) {
+      // Equivalent without either: wake_all() below modifies the same word.
       view_.control->idle[index / 64].fetch_and(~(std::uint64_t{1} << (index % 64)), std::memory_order_acq_rel);
     }
-    record.state.store(static_cast<std::uint32_t>(DaemonState::kDead), std::memory_order_release);
+    record.state.store(static_cast<std::uint32_t>(DaemonState::kDead), std::memory_order_relaxed);
     for (std::uint32_t slot = 0; slot <= highest_used_ && slot < view_.slot_count; ++slot) {
-      // ORDERING claim/reap: acquire sees what the owner did before it claimed.
       const SlotWord seen = word(slot);
       if (!seen.owned_by(index, epoch)) {
         continue;
       }
       if (seen.state() == SlotState::kDone && SETSUNA_RULE(reap_sets_done_bits)) {
-        view_.done_bits[slot / 64].fetch_or(std::uint64_t{1} << (slot % 64), std::memory_order_release);
+        view_.done_bits[slot / 64].fetch_or(std::uint64_t{1} << (slot % 64), std::memory_order_relaxed);
       } else if (seen.state() == SlotState::kClaimed || seen.state() == SlotState::kDoomed) {
         if (SETSUNA_RULE(retire_before_requeue)) {
           finish_cell(slot);
@@ -208,7 +218,7 @@ class HostPort {
     }
     if (SETSUNA_RULE(reap_drops_the_holds)) {
       for (auto& bits : record.hold) {
-        bits.store(0, std::memory_order_release);
+        bits.store(0, std::memory_order_relaxed);
       }
     }
     record.handback.store(0, std::memory_order_relaxed);
@@ -246,7 +256,7 @@ class HostPort {
     record.exit_code.store(0, std::memory_order_relaxed);
     record.assigned.store(0, std::memory_order_relaxed);
     record.completed.store(0, std::memory_order_relaxed);
-    record.state.store(static_cast<std::uint32_t>(DaemonState::kStarting), std::memory_order_release);
+    record.state.store(static_cast<std::uint32_t>(DaemonState::kStarting), std::memory_order_relaxed);
     return epoch;
   }
 
@@ -254,7 +264,8 @@ class HostPort {
   bool held(std::uint32_t block) const {
     for (std::uint32_t i = 0; i < view_.daemon_max; ++i) {
       DaemonRecord<Atom>& record = view_.daemon(i);
-      const auto state = static_cast<DaemonState>(record.state.load(std::memory_order_acquire));
+      // Relaxed: vacant and dead are the host's own words, all else means to look.
+      const auto state = static_cast<DaemonState>(record.state.load(std::memory_order_relaxed));
       if (state == DaemonState::kVacant || state == DaemonState::kDead) {
         continue;
       }
@@ -311,7 +322,7 @@ class HostPort {
     if (queue != kReadyQueue && ring.depth() >= ring.size()) {
       return false;  // checked first: READY must not be visible without a cell to come
     }
-    // Release: whoever claims through the word's value sees the payload.
+    // ORDERING ready/claim: release: whoever claims through the word's value sees the payload.
     view_.slots[slot].word.store(SlotWord::make(SlotState::kReady, 0, 0, generation).bits(), std::memory_order_release);
     if (slot > highest_used_) {
       highest_used_ = slot;
@@ -327,7 +338,8 @@ class HostPort {
   // The slot's task is over: reusable as soon as its cell is out of its ring (a stale cell must not meet a new READY).
   void release(std::uint32_t slot) {
     const std::uint32_t generation = word(slot).generation();
-    view_.slots[slot].word.store(SlotWord::make(SlotState::kFree, 0, 0, generation).bits(), std::memory_order_release);
+    // Relaxed: nothing is read through FREE; the next to publish the slot is the host itself.
+    view_.slots[slot].word.store(SlotWord::make(SlotState::kFree, 0, 0, generation).bits(), std::memory_order_relaxed);
     if (cell_gone(slot) || !SETSUNA_RULE(pin_until_the_cell_is_gone)) {
       free_.push_back(slot);
     } else {

@@ -19,7 +19,9 @@ class Parking {
   bool wake_one() {
     for (std::uint32_t w = 0; w < view_.idle_words(); ++w) {
       // ORDERING publish/park: a read-modify-write on the word that the parking daemon also modifies, so one of the two
-      // comes second and sees the other: either this sees the bit, or that daemon's recheck sees the item.
+      // comes second and sees the other: either this sees the bit, or that daemon's recheck sees the item (release here,
+      // acquire there). Nobody writes the word but by read-modify-writes: a store would end the release sequences.
+      // Equivalent without acquire: try_wake() acquires before the sleeper's word is touched.
       std::uint64_t bits = view_.control->idle[w].fetch_or(0, std::memory_order_acq_rel);
       while (bits != 0) {
         const auto bit = static_cast<std::uint32_t>(std::countr_zero(bits));
@@ -33,10 +35,7 @@ class Parking {
   }
 
   // Wakes this daemon if it is parked (its mailbox, a stop request).
-  bool wake_daemon(std::uint32_t index) {
-    view_.control->idle[index / 64].fetch_or(0, std::memory_order_acq_rel);  // ORDERING publish/park, as in wake_one
-    return try_wake(index);
-  }
+  bool wake_daemon(std::uint32_t index) { return try_wake(index); }
 
   // Every daemon looks again. After a death, because wake tokens die with their holder: it may have been woken for an
   // item, or have cleared a sleeper's bit and not yet set its word. So all words are set, whatever the bits say.
@@ -61,12 +60,16 @@ class Parking {
   void announce(std::uint32_t index) {
     // Relaxed: ordered before the bit by the release below; a late store of 1 by an old waker only wakes early.
     view_.daemon(index).futex.store(0, std::memory_order_relaxed);
-    // ORDERING publish/park: see wake_one.
+    // ORDERING publish/park: acquire, see wake_one. ORDERING clear/wake: release, so that the 1 of a waker that has seen the
+    // bit comes after our 0.
     view_.control->idle[index / 64].fetch_or(bit_of(index), std::memory_order_acq_rel);
   }
 
   // Found work after announcing.
   void cancel_park(std::uint32_t index) {
+    // ORDERING publish/park: acquire, so that who was woken sees what for. It must not have to announce itself again to see
+    // it: the next item's wake may then be spent on it, and another sleeps beside that item.
+    // Equivalent without release: nothing is read through a bit that is gone.
     view_.control->idle[index / 64].fetch_and(~bit_of(index), std::memory_order_acq_rel);
   }
 
@@ -74,6 +77,7 @@ class Parking {
   void sleep(std::uint32_t index, std::uint64_t deadline_ns) {
     Atom<std::uint32_t>& futex = view_.daemon(index).futex;
     // ORDERING wake/sleep: acquire pairs with the waker's release store of 1.
+    // Equivalent without acquire: cancel_park() acquires the idle word, which the waker modified before it stored.
     if (futex.load(std::memory_order_acquire) == 0) {
       Futex::wait_until(&futex, 0, deadline_ns == 0 ? ~std::uint64_t{0} : deadline_ns);
     }
@@ -97,6 +101,7 @@ class Parking {
 
   bool try_wake(std::uint32_t index) {
     const std::uint64_t bit = bit_of(index);
+    // ORDERING publish/park: release, as in wake_one. ORDERING clear/wake: acquire.
     if ((view_.control->idle[index / 64].fetch_and(~bit, std::memory_order_acq_rel) & bit) == 0) {
       return false;  // another waker claimed it, or it found work itself
     }
@@ -106,7 +111,8 @@ class Parking {
 
   void set_and_wake(std::uint32_t index) {
     Atom<std::uint32_t>& futex = view_.daemon(index).futex;
-    futex.store(1, std::memory_order_release);  // ORDERING wake/sleep
+    // ORDERING wake/sleep. Equivalent without release: see sleep(). The system call comes after the store for the kernel too.
+    futex.store(1, std::memory_order_release);
     Futex::wake(&futex, 1);
   }
 

@@ -46,6 +46,7 @@ class ReadyRing {
   // only when head() has passed it.
   bool push(std::uint32_t slot, std::uint32_t generation, std::uint64_t* ticket) {
     const std::uint64_t tail = tail_->load(std::memory_order_relaxed);  // only this side writes it
+    // ORDERING retire/reuse: acquire: the cell that the head has passed is seen recycled.
     if (tail - head_->load(std::memory_order_acquire) >= size_) {
       return false;
     }
@@ -65,7 +66,8 @@ class ReadyRing {
   std::optional<Claim> claim(std::uint32_t owner, std::uint32_t epoch) {
     moved_ = false;
     for (;;) {
-      const std::uint64_t head = head_->load(std::memory_order_acquire);
+      const std::uint64_t head =
+          head_->load(std::memory_order_acquire);  // ORDERING retire/reuse: no cell of an older lap
       const RingCell cell = load_cell(head);
       if (!is_current(head, cell)) {
         continue;
@@ -107,6 +109,8 @@ class ReadyRing {
       if (!is_current(head, cell)) {
         continue;
       }
+      // Equivalent without acquire: the host, which calls this, reads only the state and knows all items, as it pushed them; a
+      // READY that is out of date leaves the cell to its claimer.
       if (cell.is_empty() || offers(cell, SlotWord(slots_[cell.slot()].word.load(std::memory_order_acquire)))) {
         return;
       }
@@ -119,6 +123,7 @@ class ReadyRing {
   template <class Visit>
   void drain(Visit&& visit) {
     for (;;) {
+      // Equivalent without acquire: the news of the consumer's death came after all that it did.
       const std::uint64_t head = head_->load(std::memory_order_acquire);
       const RingCell cell = load_cell(head);
       if (!is_current(head, cell)) {
@@ -127,6 +132,7 @@ class ReadyRing {
       if (cell.is_empty()) {
         return;
       }
+      // Equivalent without acquire: likewise, and READY was the host's own store.
       const bool offered = offers(cell, SlotWord(slots_[cell.slot()].word.load(std::memory_order_acquire)));
       retire(head, cell);
       if (offered) {
@@ -135,6 +141,7 @@ class ReadyRing {
     }
   }
 
+  // ORDERING retire/reuse: acquire: what the head has passed is retired, and READY tells the next claimer so: see try_own().
   std::uint64_t head() const { return head_->load(std::memory_order_acquire); }
 
   // Items between head and tail, stale ones included. A hint.
@@ -171,6 +178,8 @@ class ReadyRing {
 
   bool try_own(std::uint64_t head, RingCell cell, std::uint32_t owner, std::uint32_t epoch) {
     Atom<std::uint64_t>& word = slots_[cell.slot()].word;
+    // ORDERING ready/claim: acquire sees the payload, and that the slot's earlier cells are gone.
+    // ORDERING claim/miss: acquire, if another has claimed it: see below.
     const SlotWord seen(word.load(std::memory_order_acquire));
     if (!offers(cell, seen)) {
       return false;
@@ -182,7 +191,9 @@ class ReadyRing {
     }
     claimed_generation_ = seen.generation();
     std::uint64_t expected = seen.bits();
-    // ORDERING claim/reap: release so that the reaper, who acquires the word, sees all that this owner did before.
+    // ORDERING claim/miss: release here, in retire() and in advance(); acquire for whoever comes too late. Two daemons are
+    // woken for two items; if one takes the item of the other, the other must see the item that is left for it.
+    // Equivalent without acquire: `seen` was acquired from the same store.
     return word.compare_exchange_strong(expected,
                                         SlotWord::make(SlotState::kClaimed, owner, epoch, seen.generation()).bits(),
                                         std::memory_order_acq_rel, std::memory_order_acquire);
@@ -193,7 +204,7 @@ class ReadyRing {
   // Cell first, then head: whoever sees the new head sees a recycled cell behind it.
   void retire(std::uint64_t head, RingCell cell) {
     std::uint64_t expected = cell.bits();
-    // ORDERING retire/reuse: release pairs with the acquire of head in push() and in the host's reuse test.
+    // ORDERING retire/reuse: release; claim/miss too. Equivalent without acquire: `cell` was acquired from the same store.
     cells_[head & (size_ - 1)].compare_exchange_strong(expected, RingCell::empty(lap_of(head) + 1).bits(),
                                                        std::memory_order_acq_rel, std::memory_order_relaxed);
     advance(head);
@@ -202,6 +213,7 @@ class ReadyRing {
   void advance(std::uint64_t head) {
     moved_ = true;
     // ORDERING retire/reuse: release, so that a head that has passed a ticket means its cell is recycled.
+    // Equivalent without acquire: `head` was acquired from the same store.
     head_->compare_exchange_strong(head, head + 1, std::memory_order_acq_rel, std::memory_order_relaxed);
   }
 

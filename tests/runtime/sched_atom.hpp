@@ -123,6 +123,7 @@ class Mutex {
   void reset(std::function<std::uint64_t()> guarded) {
     held_ = false;
     view_ = View{};
+    Engine::get().also_view(&view_);
     guarded_ = std::move(guarded);
     hash_ = 0;
   }

@@ -85,6 +85,9 @@ class Engine {
     block_until(kAlways, what);
   }
 
+  // While true, the running thread is not interrupted as long as it can go on.
+  void uninterrupted(bool on) { uninterrupted_ = on; }
+
   // Everything that `thread` did happens before what the caller does next (its death was reported, a message arrived).
   void observe(int thread) {
     current_->view.join(threads_[thread].view);
@@ -139,12 +142,18 @@ class Engine {
   void store(T* cell, T value, std::memory_order order, const Where& where) {
     order = mutation().order(order, where, 0);
     Location& place = arrive(cell, "store", where);
-    *cell = value;
     if (place.quiet) {
+      *cell = value;
       return;
     }
-    write_message(place, value, is_release(order), nullptr);
-    trace(place, value, order, 0);
+    const std::size_t later = choose_place(place);
+    if (later == 0) {
+      *cell = value;
+      write_message(place, value, is_release(order), nullptr);
+    } else {
+      insert_message(place, place.history.size() - later, value, is_release(order));
+    }
+    trace(place, value, order, later, later == 0 ? nullptr : "store (overwritten)");
   }
 
   template <class T, class F>
@@ -189,6 +198,7 @@ class Engine {
   void plain_read(PlainState& plain, const char* name);
   void plain_write(PlainState& plain, std::uint64_t value, const char* name);
   View& view() { return current_->view; }
+  void also_view(View* view) { other_views_.push_back(view); }  // kept by a mutex, for this execution
   // Other memory of the program, whose hash was `before` and now is `after`.
   void memory_changed(const void* object, std::uint64_t before, std::uint64_t after) {
     const auto key = reinterpret_cast<std::uintptr_t>(object);
@@ -290,6 +300,12 @@ class Engine {
   bool is_quiet(const void* address) const;
   template <class Accept>
   std::size_t choose_message(const Location& place, Accept&& accept);
+  std::size_t make_choice(Choice& choice);
+  std::size_t choose_place(const Location& place);
+  template <class F>
+  void each_view(F&& visit);
+  std::uint64_t history_hash(const Location& place) const;
+  void insert_message(Location& place, std::size_t index, std::uint64_t value, bool release);
   void read_message(Location& place, std::size_t index, bool acquire);
   void write_message(Location& place, std::uint64_t value, bool release, const View* sequence);
   void replace_only(Location& place, std::uint64_t value);
@@ -310,6 +326,7 @@ class Engine {
   bool running_ = false;   // atoms go through the scheduler
   bool in_fiber_ = false;  // a failure can leave the execution
   bool failed_ = false;
+  bool uninterrupted_ = false;
   End end_ = End::kNothingEnabled;
   std::string message_;
 
@@ -332,6 +349,7 @@ class Engine {
   std::uint64_t execution_ = 0;
   Location quiet_place_{.quiet = true};
   std::vector<std::pair<const void*, const void*>> quiet_;
+  std::vector<View*> other_views_;
   std::uint64_t memory_hash_ = 0;
 
   std::string* trace_out_ = nullptr;
@@ -391,8 +409,10 @@ inline void Engine::reset(const Bounds& bounds) {
   cursor_ = 0;
   steps_ = 0;
   failed_ = false;
+  uninterrupted_ = false;
   end_ = End::kNothingEnabled;
   quiet_.clear();
+  other_views_.clear();
 }
 
 inline Engine::End Engine::run(Program& program, const Bounds& bounds, Picker picker) {
@@ -496,6 +516,9 @@ inline void Engine::list_options(Choice& choice) const {
   };
   if (may_go_on) {
     add(Option::Kind::kRun, self, false);
+    if (uninterrupted_) {
+      return;
+    }
   }
   const bool costs = bounded && may_go_on;
   if (!costs || preemptions_left_ > 0) {
@@ -603,6 +626,84 @@ inline Location& Engine::locate(const void* address) {
   }
 }
 
+inline std::size_t Engine::make_choice(Choice& choice) {
+  if (cursor_ >= path_.size()) {
+    if (picker_) {
+      choice.taken = picker_(choice);
+    }
+    path_.push_back(choice);
+  }
+  const Choice& made = path_[cursor_++];
+  const std::uint8_t age = made.options[made.taken].argument;
+  stale_left_ -= age > 0;
+  return age;
+}
+
+// Where a store goes in the modification order: last, or before stores that its thread has not seen (those are then
+// newer: a processor may have delayed them). Returns how many are newer. A read-modify-write keeps its place right
+// behind the store that it read.
+inline std::size_t Engine::choose_place(const Location& place) {
+  if (!weak() || stale_left_ == 0) {
+    return 0;
+  }
+  Choice choice;
+  choice.options[choice.count++] = {Option::Kind::kRead, 0, 0};
+  const auto known = static_cast<std::size_t>(current_->view.at[place.id]);
+  for (std::size_t i = place.history.size() - 1; i > known && choice.count < choice.options.size(); --i) {
+    if (!place.history[i].modifies) {
+      choice.options[choice.count++] = {Option::Kind::kRead, static_cast<std::uint8_t>(place.history.size() - i), 0};
+    }
+  }
+  return choice.count == 1 ? 0 : make_choice(choice);
+}
+
+template <class F>
+void Engine::each_view(F&& visit) {
+  for (Thread& thread : threads_) {
+    visit(thread.view);
+    visit(thread.signal_view);
+  }
+  for (std::uint16_t i = 0; i < place_count_; ++i) {
+    for (Message& message : places_[i].history) {
+      visit(message.view);
+    }
+  }
+  for (View* view : other_views_) {
+    visit(*view);
+  }
+}
+
+inline std::uint64_t Engine::history_hash(const Location& place) const {
+  std::uint64_t hash = 0;
+  for (std::size_t i = 1; i < place.history.size(); ++i) {
+    hash ^= mix(place.key + i, mix(place.history[i].value, place.history[i].view.hash()));
+  }
+  return hash;
+}
+
+inline void Engine::insert_message(Location& place, std::size_t index, std::uint64_t value, bool release) {
+  std::uint64_t all = 0;
+  for (std::uint16_t i = 0; i < place_count_; ++i) {
+    all ^= history_hash(places_[i]);
+  }
+  const auto at = static_cast<std::int16_t>(index);
+  each_view([&](View& view) {
+    view.at[place.id] = static_cast<std::int16_t>(view.at[place.id] + (view.at[place.id] >= at));
+  });
+  Message message;
+  message.value = value;
+  current_->view.at[place.id] = at;
+  message.view.at[place.id] = at;
+  if (release) {
+    message.view.join(current_->view);
+  }
+  place.history.insert(place.history.begin() + at, message);
+  for (std::uint16_t i = 0; i < place_count_; ++i) {
+    all ^= history_hash(places_[i]);
+  }
+  memory_hash_ ^= all;
+}
+
 template <class Accept>
 std::size_t Engine::choose_message(const Location& place, Accept&& accept) {
   const std::size_t newest = place.history.size() - 1;
@@ -616,19 +717,7 @@ std::size_t Engine::choose_message(const Location& place, Accept&& accept) {
       choice.options[choice.count++] = {Option::Kind::kRead, static_cast<std::uint8_t>(newest - i), 0};
     }
   }
-  if (choice.count == 1) {
-    return newest;
-  }
-  if (cursor_ >= path_.size()) {
-    if (picker_) {
-      choice.taken = picker_(choice);
-    }
-    path_.push_back(choice);
-  }
-  const Choice& made = path_[cursor_++];
-  const std::uint8_t age = made.options[made.taken].argument;
-  stale_left_ -= age > 0;
-  return newest - age;
+  return choice.count == 1 ? newest : newest - make_choice(choice);
 }
 
 inline void Engine::read_message(Location& place, std::size_t index, bool acquire) {
@@ -661,6 +750,7 @@ inline void Engine::write_message(Location& place, std::uint64_t value, bool rel
   }
   if (sequence != nullptr) {
     message.view.join(*sequence);  // a read-modify-write continues the release sequence of the store that it read
+    message.modifies = true;
   }
   if (weak()) {
     memory_hash_ ^= mix(place.key + static_cast<std::uint64_t>(index), mix(value, message.view.hash()));

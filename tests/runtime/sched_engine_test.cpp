@@ -151,6 +151,27 @@ TEST(Sched, FindsRacesOnPlainData) {
   }
 }
 
+// The sleeper clears its word, then says that it sleeps; the waker looks for that, then sets the word. Only release and
+// acquire forbid that the clearing store arrives after the setting one.
+TEST(Sched, AStoreMayArriveAfterOneThatDidNotSeeIt) {
+  for (const auto& [store, load] :
+       {std::pair{memory_order_release, memory_order_acquire}, std::pair{memory_order_relaxed, memory_order_acquire},
+        std::pair{memory_order_release, memory_order_relaxed}}) {
+    Litmus t;
+    t.threads = {[&] { t.x.store(1, memory_order_relaxed), t.y.fetch_or(1, store); },
+                 [&] {
+                   if (t.y.fetch_and(0, load) == 1) {
+                     t.x.store(2, memory_order_relaxed);
+                     t.r[0] = 1;
+                   }
+                 }};
+    bool overwritten = false;
+    t.end = [&] { overwritten = overwritten || (t.r[0] == 1 && t.x.peek() == 1); };
+    run(t, kWeak);
+    EXPECT_EQ(overwritten, store == memory_order_relaxed || load == memory_order_relaxed);
+  }
+}
+
 TEST(Sched, ReadModifyWritesAreAtomic) {
   Litmus t;
   t.threads = {[&] { t.x.fetch_add(1, memory_order_relaxed); }, [&] { t.x.fetch_add(1, memory_order_relaxed); }};

@@ -1,7 +1,7 @@
 // Shared memory as the C++ memory model allows it to look: every location keeps its stores in modification order, and
 // every thread has a view, the oldest store of each location that it may still read. Release stores carry the view
-// of their thread, acquire loads join it (an operational release/acquire model; new stores always come last in the
-// modification order, so load buffering and out-of-order stores to one location are not explored).
+// of their thread, acquire loads join it. A new store may come before others that its thread has not seen. (An operational
+// release/acquire model without promises: load buffering is not explored.)
 #pragma once
 
 #include <algorithm>
@@ -52,7 +52,8 @@ inline std::uint64_t View::hash() const {
 
 struct Message {
   std::uint64_t value = 0;
-  View view;  // what an acquire load of it learns
+  View view;              // what an acquire load of it learns
+  bool modifies = false;  // by a read-modify-write: right behind the store that it read
 };
 
 // An atomic object. `key` names it independently of the order in which an execution touches locations: states of

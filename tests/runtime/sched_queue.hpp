@@ -128,7 +128,9 @@ class QueueProgram : public sched::Program {
   virtual bool reactor_has_more() { return false; }  // besides deaths and its event
   virtual void on_reactor() {}                       // mutex held
   virtual void start_threads();
+  virtual void before_claim(std::uint32_t /*daemon*/) {}
   virtual void check_end() {}
+  virtual bool watches_state() { return false; }
   virtual std::uint64_t scenario_state() { return 0; }  // what it keeps under the mutex
 
   // --- Host thread -------------------------------------------------------------------------------------------
@@ -177,7 +179,10 @@ class QueueProgram : public sched::Program {
   // False: the process must exit.
   bool run_task(Port& port, const Claim& claim);
   std::optional<Claim> next_claim(Port& port);
-  virtual void on_cancel_signal(std::uint32_t daemon);
+  virtual void send_cancel_signal(std::uint32_t daemon) {
+    engine().signal(lives_[daemon].thread, [this, daemon] { on_cancel_signal(daemon); });
+  }
+  void on_cancel_signal(std::uint32_t daemon);
 
   struct Memory {
     SchedSegment segment;
@@ -222,7 +227,9 @@ inline void QueueProgram::begin() {
   for (auto& record : segment.daemons) {
     sched.quiet(&record.assigned, &record.completed + 1);  // statistics
     sched.quiet(&record.hold[1], &record.hold[record.hold.size()]);
-    sched.quiet(&record.state, &record.exit_code + 1);  // ordered by the mutex, or by fork
+    if (!watches_state()) {
+      sched.quiet(&record.state, &record.exit_code + 1);  // ordered by the mutex, or by fork
+    }
     if (!shape_.publishes_current) {
       sched.quiet(&record.current, &record.cancel + 1);
       sched.quiet(&record.cancel_mailed, &record.cancel_mailed + 1);
@@ -424,7 +431,7 @@ inline void QueueProgram::cancel_running(int task) {
     if (daemon != kNoSlot) {
       record.abandoned = true;
       resolve(task, Outcome::kCancelled);
-      engine().signal(lives_[daemon].thread, [this, daemon] { on_cancel_signal(daemon); });
+      send_cancel_signal(daemon);
     }
   }
   unlock();
@@ -516,6 +523,7 @@ inline void QueueProgram::daemon_main(std::uint32_t index, std::uint32_t epoch) 
   auto* port = new (memory_->ports[index]) Port(view_, index, epoch);
   port->record().state.store(static_cast<std::uint32_t>(DaemonState::kLive), std::memory_order_release);
   for (;;) {
+    before_claim(index);
     at_point(sched::mix(epoch << 4 | index, lives_[index].has_pending) + lives_[index].pending.slot);
     if (port->must_leave() && !lives_[index].has_pending) {
       port->leave();

@@ -1,4 +1,6 @@
 // Explores the queue: every interleaving within the bounds of each scenario, a death at every step, weak memory.
+// In the environment: SETSUNA_DEEPER=1 allows one preemption more (minutes a scenario), SETSUNA_SEED=n starts the random
+// walks at another seed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -31,7 +33,9 @@ class Walk : public Explored {};
 
 void expect_explored(const Scenario& scenario) {
   const std::unique_ptr<sched::Program> program = scenario.make();
-  const sched::Report report = explore(*program, scenario.bounds);
+  sched::Bounds bounds = scenario.bounds;
+  bounds.preemptions += std::getenv("SETSUNA_DEEPER") != nullptr && bounds.preemptions != sched::kAny ? 1 : 0;
+  const sched::Report report = explore(*program, bounds);
   EXPECT_FALSE(report.failed) << report.message << "\n" << report.trace;
   EXPECT_TRUE(report.complete || report.failed);
   std::printf("    %s\n", report.summary().substr(0, 100).c_str());

@@ -52,7 +52,7 @@ class RingProgram : public QueueProgram {
     }
     harvest();
     for (int i = 0; i < shape_.tasks; ++i) {
-      require(tasks_[i].slot == kNoSlot || tasks_[i].outcome == Outcome::kValue,
+      require(tasks_[i].slot == kNoSlot || tasks_[i].outcome != Outcome::kUnresolved,
               "task " + std::to_string(i) + " was lost");
     }
     for (std::uint32_t i = 0; i < shape_.slots; ++i) {
@@ -64,9 +64,155 @@ class RingProgram : public QueueProgram {
   int tries_;
 };
 
+// A ring with fewer cells than there are slots, as a mailbox is: nothing but its head tells the producer that a cell is free.
+class SmallRingProgram : public sched::Program {
+ public:
+  using Ring = setsuna::runtime::ReadyRing<sched::Atom>;
+  static constexpr std::uint32_t kCells = 2, kItems = 4;
+
+  void begin() override {
+    for (std::uint32_t i = 0; i < kItems; ++i) {
+      slots_[i].word.store(0, std::memory_order_relaxed);
+      arguments_[i].reset();
+      taken_[i] = 0;
+    }
+    ring().format();
+    pushed_ = 0;
+    sched::Engine::get().spawn("producer", [this] { produce(); });
+    sched::Engine::get().spawn("consumer", [this] { consume(3); });
+  }
+  void at_end() override {
+    consume(static_cast<int>(kItems));
+    for (std::uint32_t i = 0; i < kItems; ++i) {
+      if (taken_[i] != (i < pushed_ ? 1 : 0)) {
+        sched::Engine::get().fail("an item was lost or taken twice");
+      }
+    }
+  }
+
+ private:
+  Ring ring() { return {cells_, kCells, &head_, &tail_, slots_.data()}; }
+  void produce() {
+    for (std::uint32_t i = 0; i < kItems; ++i) {
+      arguments_[i].write(100 + i);
+      slots_[i].word.store(SlotWord::make(SlotState::kReady, 0, 0, 1).bits(), std::memory_order_release);
+      std::uint64_t ticket = 0;
+      Ring to = ring();
+      if (!to.push(i, 1, &ticket)) {
+        return;
+      }
+      ++pushed_;
+    }
+  }
+  void consume(int tries) {
+    Ring from = ring();
+    for (int i = 0; i < tries; ++i) {
+      if (const std::optional<Claim> claim = from.claim(0, 1)) {
+        ++taken_[claim->slot];
+        if (arguments_[claim->slot].read() != 100 + claim->slot) {
+          sched::Engine::get().fail("arguments of another item");
+        }
+      }
+    }
+  }
+
+  sched::Atom<std::uint64_t> cells_[kCells], head_, tail_;
+  std::array<setsuna::runtime::TaskSlot<sched::Atom>, kItems> slots_;
+  std::array<sched::Plain, kItems> arguments_;
+  std::array<int, kItems> taken_{};
+  std::uint32_t pushed_ = 0;
+};
+
 // --- The plain path: submit, evaluate, harvest; any of the daemons may be killed -------------------------------
 
 using FlowProgram = QueueProgram;
+
+// All daemons sleep, tasks last for ever. The host submits each task in one go: the first, then the others once daemon 0
+// is awake and before it looks for work, but the last when somebody is about to sleep again, or nobody will.
+class SleepersProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  void host_main() override {
+    const std::function<bool()> all_asleep = [this] { return count_asleep() == shape_.daemons; };
+    const std::function<bool()> first_is_awake = [this] { return first_awake_; };
+    engine().block_until(all_asleep, "all daemons sleep");
+    for (int task = 0; task + 1 < shape_.tasks; ++task) {
+      submitted_ = task + 1;
+      engine().uninterrupted(true);
+      submit(task);
+      engine().uninterrupted(false);
+      engine().block_until(first_is_awake, "daemon 0 is awake");
+    }
+    submitted_ = shape_.tasks;
+    const auto woken = static_cast<std::uint32_t>(shape_.tasks - 1);
+    const std::function<bool()> somebody_goes_back = [this, woken] {
+      std::uint32_t busy = 0;
+      for (const DaemonLife& life : lives_) {
+        busy += life.evaluating;
+      }
+      const auto idle = static_cast<std::uint32_t>(std::popcount(view_.control->idle[0].peek()));
+      return idle > shape_.daemons - woken || busy == woken;
+    };
+    engine().block_until(somebody_goes_back, "one more task");
+    submit(shape_.tasks - 1);
+  }
+  void begin() override {
+    submitted_ = 0;
+    first_awake_ = false;
+    QueueProgram::begin();
+  }
+  void before_claim(std::uint32_t daemon) override {
+    if (daemon == 0 && submitted_ > 0) {
+      first_awake_ = true;
+      const std::function<bool()> others_are_out = [this] { return submitted_ == shape_.tasks; };
+      engine().block_until(others_are_out, "is awake");
+    }
+  }
+  std::uint32_t count_asleep() {
+    std::uint32_t count = 0;
+    for (std::uint32_t i = 0; i < shape_.daemons; ++i) {
+      count += engine().asleep(lives_[i].thread);
+    }
+    return count;
+  }
+  void evaluate(std::uint32_t daemon, const Claim& /*claim*/, int /*task*/) override {
+    lives_[daemon].evaluating = true;
+    static const std::function<bool()> kNever = [] { return false; };
+    engine().block_until(kNever, "evaluates for ever");
+  }
+  void at_end() override {
+    for (int i = 0; i < shape_.tasks; ++i) {
+      const SlotWord word(view_.slots[tasks_[i].slot].word.peek());
+      require(word.state() == SlotState::kClaimed, "a task waits beside a daemon");
+    }
+  }
+
+ private:
+  int submitted_ = 0;
+  bool first_awake_ = false;
+};
+
+// Daemon 1 takes what daemon 0 was woken for, and is slow: its cell is still there when daemon 0 comes too late for it.
+class SlowSleeperProgram : public SleepersProgram {
+ public:
+  using SleepersProgram::SleepersProgram;
+
+ protected:
+  void daemon_main(std::uint32_t index, std::uint32_t epoch) override {
+    if (index == 1) {
+      Port(view_, index, epoch).park(0);
+      std::uint64_t ready = SlotWord::make(SlotState::kReady, 0, 0, 1).bits();
+      if (view_.slots[0].word.compare_exchange_strong(ready,
+                                                      SlotWord::make(SlotState::kClaimed, index, epoch, 1).bits(),
+                                                      std::memory_order_acq_rel, std::memory_order_acquire)) {
+        evaluate(index, {}, 0);
+      }
+    }
+    SleepersProgram::daemon_main(index, epoch);
+  }
+};
 
 // --- What the host waits for ---------------------------------------------------------------------------------
 
@@ -176,6 +322,20 @@ class CancelRunningProgram : public QueueProgram {
     lives_[daemon].evaluating = false;
   }
   int endless_;
+};
+
+// The signal's handler runs in another thread of the daemon: the kernel takes any that does not block it.
+class CancelElsewhereProgram : public CancelRunningProgram {
+ public:
+  CancelElsewhereProgram(const QueueShape& shape, std::uint32_t queue)
+      : CancelRunningProgram(shape, 1), queue_(queue) {}
+
+ protected:
+  std::uint32_t queue_of(int) override { return queue_; }
+  void send_cancel_signal(std::uint32_t daemon) override {
+    engine().spawn("handler", [this, daemon] { on_cancel_signal(daemon); });
+  }
+  std::uint32_t queue_;
 };
 
 // One daemon holds two claims, one of its mailbox and one of the shared queue; both are cancelled, in either order.
@@ -579,6 +739,102 @@ class WrapProgram : public QueueProgram {
   }
 };
 
+// The same with consumers that never sleep, small enough for weak memory.
+class WrapRingProgram : public RingProgram {
+ public:
+  using RingProgram::RingProgram;
+
+ protected:
+  void host_main() override {
+    place(0);
+    place(1);
+    for (int i = 0; i < 2; ++i) {
+      lock();
+      harvest();
+      unlock();
+    }
+    if (tasks_[0].outcome == Outcome::kUnresolved || tasks_[1].outcome == Outcome::kUnresolved) {
+      return;
+    }
+    use_many_times(0);
+    use_many_times(1);
+    place(2);
+    place(3);
+  }
+  void place(int task) {
+    at_point(static_cast<std::uint64_t>(task));
+    lock();
+    try_place(task, kReadyQueue);
+    unlock();
+  }
+  void use_many_times(std::uint32_t slot) {
+    lock();
+    const SlotWord word = host_->word(slot);
+    view_.slots[slot].word.store(SlotWord::make(SlotState::kFree, 0, 0, word.generation() + 0xFFFF).bits(),
+                                 std::memory_order_relaxed);
+    unlock();
+  }
+};
+
+// And with the cell of a cancelled task in the way: only the head tells the host that it is gone. Two tasks are queued when
+// it starts; daemon 0 only claims once, daemon 1 only clears cells away.
+class WrapTombstoneProgram : public WrapRingProgram {
+ public:
+  using WrapRingProgram::WrapRingProgram;
+
+ protected:
+  void start_threads() override {
+    try_place(0, kReadyQueue);
+    try_place(1, kReadyQueue);
+    host_thread_ = engine().spawn("host", [this] { host_main(); });
+    spawn_daemon(0);
+    spawn_daemon(1);
+  }
+  void daemon_main(std::uint32_t index, std::uint32_t epoch) override {
+    if (index == 0) {
+      bool refill = false;
+      Port(view_, index, epoch).claim_ready(&refill);
+      return;
+    }
+    setsuna::runtime::ReadyRing<sched::Atom> ring(view_.cells, view_.slot_count, &view_.control->ring_head,
+                                                  &view_.control->ring_tail, view_.slots);
+    ring.retire_stale();
+  }
+  void host_main() override {
+    if (cancel_queued(0)) {
+      use_many_times(tasks_[0].slot);
+      place(2);
+    }
+  }
+  void at_end() override {}
+};
+
+// --- Coming online ---------------------------------------------------------------------------------------------
+
+// The host waits until the daemon says in its record that it is there.
+class OnlineProgram : public QueueProgram {
+ public:
+  using QueueProgram::QueueProgram;
+
+ protected:
+  bool watches_state() override { return true; }
+  void host_main() override {
+    for (;;) {
+      const std::uint32_t seen = view_.host->futex.load(std::memory_order_acquire);
+      if (view_.daemon(0).state.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(DaemonState::kLive)) {
+        return;
+      }
+      sched::Futex::wait_until(&view_.host->futex, seen, ~std::uint64_t{0});
+    }
+  }
+  void daemon_main(std::uint32_t index, std::uint32_t epoch) override {
+    auto* port = new (memory_->ports[index]) Port(view_, index, epoch);
+    port->record().state.store(static_cast<std::uint32_t>(DaemonState::kLive), std::memory_order_relaxed);
+    port->wake_host();
+    port->park(0);
+  }
+};
+
 // --- The list --------------------------------------------------------------------------------------------------
 
 struct Scenario {
@@ -684,6 +940,16 @@ inline const std::vector<Scenario>& large_scenarios() {
       {"doom", program<DoomProgram>(kLarge), kWalk},
       {"everywhere", program<MailboxProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}), kWalk},
       {"refill", program<RefillProgram>(QueueShape{.daemons = 2, .slots = 4, .tasks = 6}, 1), kWalk},
+      {"host_claims", program<HostClaimsProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}, true), kWalk},
+      {"host_claims_weak", program<HostClaimsProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}, true),
+       kWeakWalk},
+      {"everywhere_weak", program<MailboxProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}), kWeakWalk},
+      {"mailbox_after_queue_weak", program<MailboxLateProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 5}),
+       kWeakWalk},
+      {"stop_weak", program<StopProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}), kWeakWalk},
+      {"sleepers_weak",
+       program<SleepersProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 3}),
+       {.preemptions = sched::kAny, .stale_reads = 6}},
       {"refill_weak", program<RefillProgram>(QueueShape{.daemons = 2, .slots = 4, .tasks = 6}, 1), kWeakWalk},
       {"generations_wrap", program<WrapProgram>(QueueShape{.daemons = 3, .slots = 2, .tasks = 6}), kWalk},
   };
@@ -697,29 +963,46 @@ inline const std::vector<Scenario>& weak_scenarios() {
   static constexpr sched::Bounds kDeep{.preemptions = 2, .stale_reads = 2};
   static constexpr sched::Bounds kKill{.preemptions = 1, .stale_reads = 1, .kills = 1};
   static const std::vector<Scenario> all = {
+      {"online", program<OnlineProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 0}), kDeep},
+      {"small_ring", program<SmallRingProgram>(), kDeep},
       {"ring_one_consumer", program<RingProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 3}, 3), kDeep},
-      {"ring_two_consumers", program<RingProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 3}, 2), kTwo},
-      {"one_daemon", program<FlowProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kDeep},
-      {"two_daemons", program<FlowProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kOne},
-      {"wait_for_a_slot", program<SlotGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
-      {"reactor_harvests", program<EventGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
-      {"cancel_queued", program<CancelQueuedProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 3}, 2), kTwo},
+      {"two_sleepers", program<SleepersProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kTwo},
+      {"cancel_handled_elsewhere",
+       program<CancelElsewhereProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}, kReadyQueue), kDeep},
+      {"cancel_of_mail_handled_elsewhere",
+       program<CancelElsewhereProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}, 0U), kDeep},
       {"cancel_running", program<CancelRunningProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}, 1), kDeep},
       {"doom", program<DoomProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
-      {"everywhere", program<MailboxProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kDeep},
-      {"mailbox_after_queue", program<MailboxLateProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kOne},
-      {"held_block", program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
-      {"refill", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 0), kTwo},
-      {"refill_past_tombstones", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 3), kOne},
-      {"host_claims", program<HostClaimsProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}, false), kOne},
-      {"stop", program<StopProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}), kOne},
-      {"close", program<CloseProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
-      {"generations_wrap", program<WrapProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 4}), kOne},
+      {"death_with_a_held_block",
+       program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1, .retry = false}), kKill},
       {"death_retry",
        program<FlowProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}),
        {.preemptions = 0, .stale_reads = 1, .kills = 1}},
-      {"death_with_a_held_block",
-       program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1, .retry = false}), kKill},
+      {"death_with_mail",
+       program<OwnQueuesProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2, .retry = false}),
+       {.preemptions = 0, .stale_reads = 1, .kills = 1}},
+      {"slow_sleeper",
+       program<SlowSleeperProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 3}),
+       {.preemptions = 1, .stale_reads = 2}},
+      {"host_claims", program<HostClaimsProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}, false), kOne},
+      {"refill_past_tombstones", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 3), kOne},
+      {"stop", program<StopProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}), kOne},
+      {"mailbox_after_queue", program<MailboxLateProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kOne},
+      {"held_block", program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
+      {"close", program<CloseProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
+      {"reactor_harvests", program<EventGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
+      {"wait_for_a_slot", program<SlotGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
+      {"generations_wrap_at_a_tombstone",
+       program<WrapTombstoneProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 3}, 1),
+       {.preemptions = 3, .stale_reads = 1}},
+      {"two_daemons", program<FlowProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kOne},
+      {"ring_two_consumers", program<RingProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 3}, 2), kTwo},
+      {"three_sleepers", program<SleepersProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 3}), kTwo},
+      {"generations_wrap", program<WrapRingProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 4}, 2), kTwo},
+      {"one_daemon", program<FlowProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kDeep},
+      {"everywhere", program<MailboxProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kDeep},
+      {"cancel_queued", program<CancelQueuedProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 3}, 2), kTwo},
+      {"refill", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 0), kTwo},
   };
   return all;
 }
