@@ -12,12 +12,6 @@ program_of <- function(name, package) {
   found
 }
 
-needs_network <- function() {
-  daemons(url = "tcp://127.0.0.1:0", .compute = "probe")
-  withr::defer(daemons(0, .compute = "probe"))
-  if (endsWith(status("probe")$url[1L], ":0")) testthat::skip("needs daemons() that listens on the network")
-}
-
 free_port <- function() {
   repeat {
     port <- sample(20000:32000, 1L)
@@ -48,6 +42,13 @@ other_rscript <- function(frame = parent.frame())
 
 connected <- function(n, .compute = NULL)
   expect_true(becomes_true(function() info(.compute)[["connections"]] == n), label = paste(n, "daemons that connect; that"))
+
+# The token of a profile: what other users must not see.
+expect_token_hidden <- function() {
+  token <- sub(".*token='([0-9a-f]+)'.*", "\\1", launch_remote(status()$url[1L]))
+  expect_match(token, "^[0-9a-f]{32,}$")
+  expect_no_match(system2("ps", c("-ww", "-e", "-o", "args="), stdout = TRUE), token, fixed = TRUE)
+}
 
 # ---- sshd ----
 

@@ -6,7 +6,6 @@ proxied <- function(url, ..., n = 2L)
   launch_remote(rep(url, n), remote_config("sh", c("-c", "."), rscript = real_rscript(), quote = TRUE), ...)
 
 test_that("a WebSocket passes nginx, with and without TLS there", {
-  needs_network()
   withr::defer(daemons(0))
   daemons(url = "ws://127.0.0.1:0/setsuna")
   proxy <- start_nginx(host_port())

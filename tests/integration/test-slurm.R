@@ -13,9 +13,6 @@ test_that("daemons are the elements of a job array, and the reset cancels what w
   expect_identical(sort(vapply(tasks, `[`, "", 1L)), c("1", "2", "3"))
   expect_identical(unique(vapply(tasks, `[`, "", 2L)), "set here")
 
-  # The token is in no list of processes: neither the script nor R's command line has the URL either.
-  expect_no_match(system2("ps", c("-ww", "-e", "-o", "args="), stdout = TRUE), status()$url[1L], fixed = TRUE)
-
   daemons(url = local_url(), remote = cluster_config("sbatch", c(slurm$output, "#SBATCH --hold")))
   launches <- status()$launches
   expect_identical(launches$state, "pending")
@@ -31,14 +28,19 @@ test_that("daemons are the elements of a job array, and the reset cancels what w
   expect_error(launch_remote(1, cluster_config("sbatch", "#SBATCH --partition=none")), "refused the job: .*invalid partition")
 })
 
-test_that("jobs that share one URL come over the network", {
-  needs_network()
+test_that("jobs come over the network, by URLs of their own or by one, and trust a certificate in their script", {
   slurm <- start_slurm()
   withr::defer(daemons(0))
   config <- cluster_config("sbatch", slurm$output, rscript = other_rscript())
+  daemons(n = 3, url = host_url(ws = TRUE, tls = TRUE), remote = config)
+  connected(3)
+  expect_identical(unname(status()$daemons[, "online"]), c(1L, 1L, 1L))
+  expect_identical(length(grep("^wss://.*/[123]$", rownames(status()$daemons))), 3L)
+  expect_identical(mirai_map(1:4, function(i) i)[.flat], 1:4)
   daemons(url = "tcp://127.0.0.1:0")
   launch_remote(2, config)
   connected(2)
+  expect_token_hidden()
   expect_identical(mirai_map(1:4, function(i) i)[.flat], 1:4)
 })
 

@@ -17,17 +17,29 @@ test_that("daemons come by ssh from several machines, run tasks and end with a r
 })
 
 test_that("daemons that dial by tcp come by ssh", {
-  needs_network()
   one <- start_sshd()
   withr::defer(daemons(0))
   daemons(n = 2, url = "tcp://127.0.0.1:0", remote = ssh_config(one$remote, command = one$command, rscript = other_rscript()))
   connected(2)
+  expect_token_hidden()
   expect_identical(mirai_map(1:6, function(i) i^2)[.flat], (1:6)^2)
   expect_true(all(vapply(1:4, function(i) mirai(Sys.getenv("SSH_CONNECTION"))[] != "", NA)))
   daemons(url = "tcp://127.0.0.1:0", remote = ssh_config(rep(one$remote, 3), command = one$command, rscript = other_rscript()))
   connected(3)
   launch_remote(1, ssh_config(one$remote, command = one$command, rscript = other_rscript()), maxtasks = 1)
   connected(4)
+})
+
+test_that("a certificate comes by ssh, to daemons that trust it alone", {
+  one <- start_sshd()
+  withr::defer(daemons(0))
+  config <- ssh_config(one$remote, command = one$command, rscript = other_rscript())
+  for (url in c("tls+tcp://127.0.0.1:0", host_url(ws = TRUE, tls = TRUE))) {
+    daemons(n = 2, url = url, remote = config, maxtasks = 100)
+    connected(2)
+    expect_token_hidden()
+    expect_identical(mirai_map(1:6, function(i) i^2)[.flat], (1:6)^2)
+  }
 })
 
 test_that("quoting survives ssh", {
@@ -63,7 +75,6 @@ test_that("what ssh says is in the status of a launch that fails", {
 })
 
 test_that("a tunnel carries daemons of a machine that cannot reach this one", {
-  needs_network()
   other <- local_namespace()
   one <- start_sshd(other$address, other$inside)
   withr::defer(daemons(0))

@@ -7,7 +7,6 @@
 #   tls       PEM text of the certificate that daemons are to trust, or NULL
 #   daemon    named list of the arguments for daemon() given to daemons()
 # )
-# The last three are `token`, `certificates` and `daemon` of .profiles.
 .remote_record <- function(name) {
   record <- .set_profile(name)
   if (!is.null(record$sync)) .abort("the profile '", name, "' evaluates in this session (sync = TRUE): it takes no daemons")
@@ -16,7 +15,6 @@
            "local daemons")
   raw <- .Call(C_profile_status, record$id)
   list(name = name, urls = record$urls, single = record$listens == "shared",
-       connected = record$urls %in% raw[[6L]][raw[[2L]][, 1L] == 1L], token = record$access$token,
-       tls = record$access$certificate,
-       daemon = record$daemon)
+       connected = record$urls %in% raw[[6L]][raw[[2L]][, 1L] == 1L],
+       token = record$access$token, tls = record$access$certificate, daemon = record$daemon)
 }
