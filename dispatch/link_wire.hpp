@@ -69,7 +69,8 @@ static_assert(sizeof(LinkTask) == 40);
 
 struct LinkResult {
   runtime::ResultStatus status = runtime::ResultStatus::kValue;
-  std::uint32_t pad = 0;
+  std::uint32_t took_us =
+      0;  // since the task came, or since the result before: what it costs to wait behind such a task
 };
 static_assert(sizeof(LinkResult) == 8);
 

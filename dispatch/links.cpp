@@ -1,5 +1,6 @@
 #include "dispatch/links.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "dispatch/link_wire.hpp"
@@ -102,6 +103,13 @@ Links::List Links::list_for(std::uint32_t link) const {
     return kOwn;
   }
   return info_[link].in_flight == 0 ? kIdle : kSpare;
+}
+
+void Links::set_prefetch(std::uint32_t prefetch) {
+  prefetch_ = std::min(prefetch, kMaxPrefetch);
+  for (const std::uint32_t link : online_) {
+    relist(link);
+  }
 }
 
 void Links::relist(std::uint32_t link) {

@@ -82,6 +82,7 @@ class Links {
     return online(link) && !links_[link].owes_replay && !links_[link].replaying && info_[link].in_flight <= prefetch_;
   }
   std::uint32_t prefetch() const { return prefetch_; }
+  void set_prefetch(std::uint32_t prefetch);
 
   // --- everywhere() for those that come late ---------------------------------------------------------------
   bool owes_replay(std::uint32_t link) const { return links_[link].owes_replay; }

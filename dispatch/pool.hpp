@@ -163,6 +163,8 @@ class Pool final : private HarvestSink, private ReapSink {
   // Some link has room and there is work for it: the reactor is to call feed_links(). Looked at after every call that may
   // have made work: submit(), progress(), on_dead(), ... It may stay true after feed_links(), until a slot becomes free.
   bool links_hungry() const;
+  // Tasks that a link may hold beyond the one that it runs, from now on (at first: PoolConfig::prefetch).
+  void set_prefetch(std::uint32_t prefetch) { links_.set_prefetch(prefetch); }
   void feed_links();
   const std::vector<LinkInfo>& links() const { return links_.info(); }
   std::uint32_t links_online() const { return static_cast<std::uint32_t>(links_.all_online().size()); }

@@ -1,8 +1,10 @@
 #include "rbridge/embed/relay.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
+#include "runtime/clock.hpp"
 #include "runtime/gate.hpp"
 
 namespace setsuna::embed {
@@ -228,6 +230,7 @@ void Relay::publish(Job job, std::uint32_t slot) {
     std::memcpy(to.arg, job.inline_arg.data(), job.inline_arg.size());
     job.inline_arg.clear();
   }
+  job.published_ns = runtime::monotonic_ns();
   segment_.port().publish(slot, kReadyQueue, &job.generation);
   slots_[job.id] = slot;
   jobs_[slot] = std::move(job);
@@ -266,7 +269,7 @@ bool Relay::take_back(std::uint64_t id) {
 void Relay::cancel(std::uint64_t id) {
   if (take_back(id)) {
     const LinkResult result{ResultStatus::kCancelled};
-    connection_->send(wire(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {}, 0);
+    connection_->send(wire(LinkMessage::kResult), Lane::kData, job.id, bytes_of(result), {}, 0);
     return;
   }
   const auto found = slots_.find(id);
@@ -307,17 +310,24 @@ void Relay::harvest() {
     const Job job = std::move(jobs_[slot]);
     jobs_[slot] = Job();
     slots_.erase(job.id);
-    send_result(job.id, slot, word);
+    send_result(job, slot, word);
     if (job.room) {
       segment_.retire(job.room);
     }
   });
 }
 
+std::uint32_t Relay::microseconds_taken(std::uint64_t published_ns) {
+  const std::uint64_t now = runtime::monotonic_ns();
+  const std::uint64_t took_us = (now - std::max(published_ns, last_done_ns_)) / 1000;
+  last_done_ns_ = now;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(took_us, 0xFFFFFFFFU));
+}
+
 // A task may have scribbled over the segment: what it says of its result is checked before it is believed.
-void Relay::send_result(std::uint64_t id, std::uint32_t slot, const runtime::SlotWord& word) {
+void Relay::send_result(const Job& job, std::uint32_t slot, const runtime::SlotWord& word) {
   const auto& from = segment_.port().slot(slot);
-  LinkResult result{static_cast<ResultStatus>(from.result_status)};
+  LinkResult result{static_cast<ResultStatus>(from.result_status), microseconds_taken(job.published_ns)};
   std::uint64_t bytes = from.result_bytes;
   const std::uint64_t offset = from.result_offset;
   bool in_area = bytes > kInlineResultBytes;
@@ -330,7 +340,7 @@ void Relay::send_result(std::uint64_t id, std::uint32_t slot, const runtime::Slo
   const std::byte* data = in_area ? segment_.arena().at(offset) : reinterpret_cast<const std::byte*>(from.result);
   if (connection_ != nullptr) {
     // Inline: copied by send(), since the slot is free after this. Else the ticket is the block's offset.
-    connection_->send(wire(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {data, bytes},
+    connection_->send(wire(LinkMessage::kResult), Lane::kData, job.id, bytes_of(result), {data, bytes},
                       in_area ? offset : 0);
   } else if (in_area) {
     segment_.arena().host_release(offset);

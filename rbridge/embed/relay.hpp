@@ -75,6 +75,7 @@ class Relay final : public net::ConnectionSink {
   struct Job {
     std::uint64_t id = 0;
     std::uint32_t generation = 0;  // in its slot
+    std::uint64_t published_ns = 0;
     dispatch::LinkTask task;
     std::uint64_t arg_bytes = 0;
     Room room;                             // of its arguments, or:
@@ -96,7 +97,8 @@ class Relay final : public net::ConnectionSink {
   void publish(Job job, std::uint32_t slot);
   bool take_back(std::uint64_t id);
   void harvest();
-  void send_result(std::uint64_t id, std::uint32_t slot, const runtime::SlotWord& word);
+  void send_result(const Job& job, std::uint32_t slot, const runtime::SlotWord& word);
+  std::uint32_t microseconds_taken(std::uint64_t published_ns);
   void send_leaving();
   void interrupt_all();
 
@@ -104,6 +106,7 @@ class Relay final : public net::ConnectionSink {
   RelayProcess& process_;
   const RelayOptions options_;
   net::Connection* connection_ = nullptr;  // null once it has ended
+  std::uint64_t last_done_ns_ = 0;
   bool welcomed_ = false;
   bool leaving_ = false;  // the evaluator has left
   bool fault_ = false;

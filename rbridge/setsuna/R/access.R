@@ -1,6 +1,6 @@
 # Who may come in from the network: `token` (text, or NULL), `tls` (of the host: certificate and key), `certificate` (what
 # daemons need to know it, or NULL). NULL if no URL is on the network.
-.access <- function(urls, tls, pass, auth) {
+.access <- function(name, urls, tls, pass, auth) {
   auth <- .flag(auth, "auth")
   secure <- grepl("^(tls[+]tcp|wss)://", urls)
   if (!any(secure) && !(is.null(tls) && is.null(pass)))
@@ -9,9 +9,17 @@
   if (!any(network)) return(NULL)
   if (!auth && !all(grepl("://(127[.][0-9.]+|localhost|\\[::1\\])(:|/|$)", urls[network])))
     warning("auth = FALSE: whoever reaches ", urls[network][1L], " can run code as this user", call. = FALSE)
-  access <- list(token = if (auth) paste(.system_random("raw", 32L), collapse = ""))
+  access <- list(token = if (auth) .token_of(name))
   if (any(secure)) c(access, .host_tls(urls[secure], tls, pass)) else access
 }
+
+# Kept for the profile's next listener: daemons that persist come back to it. daemons(NULL) ends them, and it.
+.token_of <- function(name) {
+  if (is.null(.tokens[[name]])) .tokens[[name]] <- paste(.system_random("raw", 32L), collapse = "")
+  .tokens[[name]]
+}
+
+.tokens <- new.env(parent = emptyenv())
 
 # list(tls = c(certificate, key), pass, certificate): given, or made for these URLs.
 .host_tls <- function(urls, tls, pass) {

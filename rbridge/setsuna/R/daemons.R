@@ -104,7 +104,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   .check_remote(remote, url)
   .refuse_later(list(config = config, trace = trace))
   listen <- .listen_urls(if (!missing(n)) n, url)
-  listen$access <- .access(listen$urls, tls, pass, auth)
+  listen$access <- .access(name, listen$urls, tls, pass, auth)
   options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload, listen)
   if (sync) return(.set_sync(name, options))
   if (is.null(url)) return(.set_local(name, n, options))
@@ -167,6 +167,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
 }
 
 .reset <- function(name, persistent = FALSE) {
+  if (persistent) .tokens[[name]] <- NULL
   if (.Call(C_profile_is_sync, name)) .Call(C_profile_set_sync, name, FALSE)
   .Call(C_profile_close, name, TRUE, persistent)
   .jobs_cancel(name)

@@ -159,6 +159,9 @@ void HostLink::take_result(Profile& profile, const net::MessageHeader& header, s
   if (result.bytes == 0) {
     result.inline_bytes = nothing;
   }
+  if (profile.pace.add(said.took_us)) {
+    profile.pool().set_prefetch(profile.pace.depth());
+  }
   profile.pool().on_link_result(link_, header.id, result);
   if (profile.pool().links()[link_].in_flight == 0) {
     connection_->set_watchful(false);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dispatch/pace.hpp"
 #include "dispatch/pool.hpp"
 #include "net/reactor.hpp"
 #include "net_door.hpp"
@@ -70,6 +71,9 @@ struct LocalListener {
   int adopted = -1;
 };
 
+inline constexpr std::uint32_t kMostPrefetched =
+    32;  // short tasks that a remote daemon holds beyond the one that it runs
+
 struct SpawnRequest {
   std::uint32_t index;
   std::uint32_t epoch;
@@ -128,6 +132,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::vector<std::unique_ptr<NetDoor>> doors;
   std::vector<std::unique_ptr<NetDoor>> old_doors;  // to be closed by the reactor
   RemoteLinks links;
+  dispatch::Pace pace{kMostPrefetched};  // of tasks over links
   bool links_ended = false;
   std::string failure;   // why its daemons cannot start
   bool changed = false;  // the reactor has news that the R thread has not seen
