@@ -268,8 +268,8 @@ bool Relay::take_back(std::uint64_t id) {
 
 void Relay::cancel(std::uint64_t id) {
   if (take_back(id)) {
-    const LinkResult result{ResultStatus::kCancelled};
-    connection_->send(wire(LinkMessage::kResult), Lane::kData, job.id, bytes_of(result), {}, 0);
+    const LinkResult result{ResultStatus::kCancelled, 0};
+    connection_->send(wire(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {}, 0);
     return;
   }
   const auto found = slots_.find(id);
