@@ -24,7 +24,7 @@
 #'   with a configuration. With [http_config()] a list of the service's answers, invisibly.
 #' @seealso [launch_local()] for this machine.
 #' @examples
-#' daemons(n = 2, url = local_url())
+#' daemons(n = 2, url = host_url())
 #' launch_remote(2)
 #' launch_remote(1, remote_config(rscript = "/opt/R/bin/Rscript"), maxtasks = 10)
 #' daemons(0)
