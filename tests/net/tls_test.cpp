@@ -1,9 +1,13 @@
 // Certificates: which are trusted, which are not, and what is said then.
-#include <sys/stat.h>
+#include <dlfcn.h>
+#include <spawn.h>
+#include <sys/wait.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "net/tls_library.hpp"
+#include "runtime/poison.hpp"  // SETSUNA_ASAN
 #include "tests/net/certificates.hpp"
 #include "tests/net/link_fixture.hpp"
 
@@ -160,6 +164,28 @@ TEST(TlsContext, Files) {
   EXPECT_EQ(make_tls_client(file, &error), nullptr);
   EXPECT_THAT(error, HasSubstr("cannot use the file '" + file + "': there is no certificate"));
   std::remove(file.c_str());
+}
+
+// OpenSSL first in the global scope, with functions of the same names: ours must still find its own.
+TEST(TlsLibrary, DoesNotMeetOpenSsl) {
+#if defined(SETSUNA_ASAN) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizers cannot work with RTLD_DEEPBIND";
+#endif
+  void* other = ::dlopen("libssl.so.3", RTLD_LAZY | RTLD_LOCAL);
+  if (other == nullptr) {
+    GTEST_SKIP() << "OpenSSL 3 is not installed";
+  }
+  ::dlclose(other);
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe");
+  const char* arguments[] = {self.c_str(), "--gtest_filter=Links/Tls.ChainsAreVerified/Epoll_tls_tcp", nullptr};
+  const char* environment[] = {"LD_PRELOAD=libssl.so.3 libcrypto.so.3", nullptr};
+  pid_t child = -1;
+  ASSERT_EQ(::posix_spawn(&child, self.c_str(), nullptr, nullptr, const_cast<char* const*>(arguments),
+                          const_cast<char* const*>(environment)),
+            0);
+  int status = 1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(TlsLibrary, Crypto) {
