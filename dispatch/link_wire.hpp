@@ -67,6 +67,11 @@ struct LinkTask {
 };
 static_assert(sizeof(LinkTask) == 40);
 
+// A daemon has begun at most so many of the tasks whose results it has not sent: the rest wait where a death does not reach
+// them. Twice as many results may be missing: those of as many that have just been done may be lost on their way out.
+inline constexpr std::uint32_t kLinkAhead = 4;
+inline constexpr std::uint32_t kLinkBegunMost = 2 * kLinkAhead;
+
 struct LinkResult {
   runtime::ResultStatus status = runtime::ResultStatus::kValue;
   std::uint32_t took_us =

@@ -33,6 +33,8 @@ struct PoolConfig {
   // daemons, who fall idle without telling. When a link dies, those that waited behind another go to others, whatever their
   // retries: one of them may have begun, if the answer to the one before it was lost.
   std::uint32_t prefetch = 0;
+  // Of the tasks that a dead link had not answered, so many of the oldest may have begun: they are not given to another.
+  std::uint32_t link_begun_most = 1;
 };
 
 struct SubmitSpec {
@@ -261,7 +263,7 @@ class Pool final : private HarvestSink, private ReapSink {
   void give_back(std::uint32_t slot, bool bound);
   void retry_or_fail(std::uint32_t slot);
   void fail(std::uint32_t slot);
-  void lose_flight(std::uint32_t slot, bool leaving, bool* begun);
+  void lose_flight(std::uint32_t slot, bool leaving, std::uint32_t* begun);
   void settle_parked();
   bool cancel_in_hand(std::uint32_t index, std::uint64_t now_ns);
   void kill_overdue(const Timer& timer, std::uint64_t now_ns);

@@ -50,7 +50,7 @@ void Pool::on_link_dead(std::uint32_t link, const DeathNote& note) {
   const bool leaving = links_.info()[link].state == LinkInfo::State::kLeaving;
   links_.bury(link);
   dying_ = note;
-  bool begun = false;
+  std::uint32_t begun = 0;
   for (std::uint32_t slot = links_.oldest_flight(link); slot != kNoIndex; slot = links_.oldest_flight(link)) {
     lose_flight(slot, leaving, &begun);
   }
@@ -65,21 +65,22 @@ void Pool::on_link_dead(std::uint32_t link, const DeathNote& note) {
   }
 }
 
-// One that has said that it leaves has answered all that it had begun. Else it may have begun the oldest.
-void Pool::lose_flight(std::uint32_t slot, bool leaving, bool* begun) {
+// One that has said that it leaves has answered all that it had begun. Else it may have begun the oldest: some of its answers
+// may be lost with it.
+void Pool::lose_flight(std::uint32_t slot, bool leaving, std::uint32_t* begun) {
   const bool bound = links_.bound(slot);
   const bool answered = links_.answered(slot);
   const bool retracted = links_.retracted(slot);
   links_.take_flight(links_.link_of(slot));
   if (slots_[slot].task == kNoTask) {
-    *begun = *begun || !answered;
+    *begun += answered ? 0 : 1;
     release_host_slot(slot);
   } else if (retracted || leaving) {
     give_back(slot, bound);
-  } else if (*begun && !bound) {
+  } else if (*begun >= config_.link_begun_most && !bound) {
     give_back(slot, false);
   } else {
-    *begun = true;
+    ++*begun;
     retry_or_fail(slot);
   }
 }

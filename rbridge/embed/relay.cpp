@@ -196,8 +196,9 @@ void Relay::take_order(const MessageHeader& header, std::span<const std::byte> h
 
 // --- Tasks -------------------------------------------------------------------------------------------------
 
+// Few at a time: see kLinkAhead.
 void Relay::publish_waiting() {
-  while (!waiting_.empty() && !leaving_) {
+  while (!waiting_.empty() && !leaving_ && slots_.size() < dispatch::kLinkAhead) {
     const std::uint32_t slot = segment_.port().acquire_slot();
     if (slot == kNoSlot) {
       return;

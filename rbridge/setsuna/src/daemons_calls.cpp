@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "dispatch/link_wire.hpp"
 #include "glue.hpp"
 #include "guard.hpp"
 #include "handle.hpp"
@@ -67,6 +68,7 @@ ProfileConfig config_from(SEXP options) {
   config.autoexit = static_cast<std::int32_t>(number(options, "autoexit", 0));
   config.spin_us = static_cast<std::uint32_t>(number(options, "spin", 0));
   config.pool.dispatcher = flag(options, "dispatcher", true);
+  config.pool.link_begun_most = dispatch::kLinkBegunMost;
   config.pool.ephemeral = flag(options, "ephemeral", false);
   config.pool.respawn = flag(options, "respawn", true);
   config.pool.seeded = flag(options, "seeded", false);
@@ -266,7 +268,8 @@ SEXP daemon_kill(SEXP id, SEXP index) {
   return Rf_ScalarLogical(killed);
 }
 
-// Seat `seat` (from 1) gets another URL; who sits there is ended. `options`: as for profile_open, `token` and `tls`. The URL with the port that was taken.
+// Seat `seat` (from 1) gets another URL; who sits there is ended. `options`: its `access`, as for profile_open. The URL with the
+// port that was taken.
 SEXP profile_move_seat(SEXP id, SEXP seat, SEXP url, SEXP options) {
   refuse_in_fork();
   static std::string text;

@@ -32,6 +32,7 @@ bool in_forked_child = false;
 constexpr std::uint32_t wire_epoch(std::uint32_t profile, std::uint32_t epoch) { return (profile << 16) | epoch; }
 
 constexpr std::uint64_t kListenAgainNs = 1'000'000'000;
+constexpr std::uint64_t kDoorClosesNs = 1'000'000;
 constexpr int kZygoteFailuresMax = 2;
 
 }  // namespace
@@ -305,7 +306,12 @@ void Host::collect_finished() {
       close_local_listener(listener);
     }
     profile->local_listeners.clear();
-    profile->doors.clear();
+    if (!profile->doors.empty()) {
+      profile->doors.clear();
+      // Their ports are free when the reactor has been round.
+      ++closing_listeners_;
+      reactor_->timer(runtime::monotonic_ns() + kDoorClosesNs, net::Handler::to<&Host::on_listener_closed>(this));
+    }
     if (!profile->links_ended) {
       profile->links_ended = true;
       profile->links.end(profile->is_final());
