@@ -73,7 +73,7 @@ struct Client final : ConnectionSink, DiallerEvents {
     connection = std::move(c);
     return this;
   }
-  void on_failed(const std::string& sentence) override {
+  void on_failed(const std::string& sentence, bool) override {
     std::fprintf(stderr, "%s\n", sentence.c_str());
     std::abort();
   }
