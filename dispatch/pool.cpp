@@ -201,7 +201,7 @@ SlotContent Pool::content_for(std::uint32_t index) const {
     content.const_block = constant.block;
   }
   content.task = index;
-  content.flags = task.spread ? runtime::kTaskSpread : 0;
+  content.flags = (task.spread ? runtime::kTaskSpread : 0) | (task.indexed ? runtime::kTaskIndexed : 0);
   if (task.has_stream) {
     content.flags |= runtime::kTaskHasStream;
     content.stream = streams_.at(index).data();
@@ -300,8 +300,15 @@ std::uint32_t Pool::front_of(std::uint32_t queue) {
 
 void Pool::refill_queue(std::uint32_t queue) {
   for (std::uint32_t index = front_of(queue); index != kNoTask; index = front_of(queue)) {
+    if (table_[index].indexed) {
+      if (!place_elements(queue)) {
+        return;
+      }
+      continue;
+    }
     const std::uint32_t next = table_[index].next;
     if (!place(index)) {
+      queue_.set_low_water(0);
       return;
     }
     pop_front(queue, next);
@@ -360,6 +367,13 @@ void Pool::discard_result(const SlotResult& result) {
 }
 
 void Pool::on_done(std::uint32_t slot, const SlotResult& result) {
+  if (is_range(slot)) {
+    end_range(slot, result.element_ns);
+    return;
+  }
+  if (result.element_ns != 0 && slots_[slot].constant != kNoConstant) {
+    pace_of(slots_[slot].constant).learn(result.element_ns);
+  }
   deliver(slot, result);
   free_slot_use(slot);
 }
@@ -389,7 +403,7 @@ void Pool::resolved_now(Task& task, std::uint32_t index) {
     task.has_timer = false;
     timers_.note_stale([this](const Timer& timer) {
       const auto serial = serials_.find(timer.index);
-      return timer.kind == TimerKind::kDoom || (serial != serials_.end() && serial->second == timer.serial);
+      return timer.kind != TimerKind::kTimeout || (serial != serials_.end() && serial->second == timer.serial);
     });
   }
   if (task.notify) {
@@ -497,6 +511,9 @@ GateWord Pool::gate_for(std::uint32_t index) const {
   if (index != kNoTask && table_[index].state == TaskState::kPlaced) {
     return GateWord::slot(table_[index].slot);
   }
+  if (index != kNoTask && table_[index].indexed) {
+    return GateWord::count(1);  // many may wait for few slots
+  }
   constexpr std::uint64_t kBatch = 256;
   return GateWord::count(std::clamp<std::uint64_t>(unfinished_, 1, kBatch));
 }
@@ -511,6 +528,15 @@ bool Pool::cancel(std::uint32_t index, ErrorCode code, std::uint64_t now_ns) {
   }
   if (task.state == TaskState::kResolved || task.state == TaskState::kVacant) {
     return false;
+  }
+  if (task.state == TaskState::kPlaced && is_range(task.slot)) {
+    if (!cancel_element(index, code, now_ns)) {
+      return false;
+    }
+    if (spilled_ > 0) {
+      refill();
+    }
+    return true;
   }
   if (task.state == TaskState::kSpilled) {
     free_arguments(task);
@@ -551,6 +577,7 @@ void Pool::abandon(std::uint32_t index, std::uint64_t now_ns) {
 }
 
 void Pool::on_time(std::uint64_t now_ns) {
+  last_ns_ = now_ns;
   Timer timer{};
   while (timers_.pop_due(now_ns, &timer)) {
     if (timer.kind == TimerKind::kTimeout) {
@@ -560,7 +587,15 @@ void Pool::on_time(std::uint64_t now_ns) {
       }
       continue;
     }
+    if (timer.kind == TimerKind::kRanges) {
+      look_at_ranges(now_ns);
+      continue;
+    }
     const SlotUse& use = slots_[timer.index];
+    if (use.range != kNoIndex || (timer.serial >> 32) != 0) {
+      doom_element(timer);
+      continue;
+    }
     const auto generation = static_cast<std::uint32_t>(timer.serial);
     if (!use.used || use.task != kNoTask || use.generation != generation) {
       continue;
@@ -780,6 +815,10 @@ bool Pool::requeue(std::uint32_t slot, std::uint32_t queue) {
 bool Pool::on_orphan(std::uint32_t slot, runtime::SlotState state) {
   SlotUse& use = slots_[slot];
   SETSUNA_ASSERT(use.used);
+  if (is_range(slot)) {
+    orphan_range(slot);
+    return false;
+  }
   const bool doomed = state == runtime::SlotState::kDoomed;
   died_in_replay_ = died_in_replay_ || (use.kind == TaskKind::kReplay && state != runtime::SlotState::kReady);
   if (use.task != kNoTask && !doomed && use.retries > 0 && use.kind != TaskKind::kEverywhere) {
@@ -880,6 +919,11 @@ void Pool::give_up_if_hopeless() {
     return;
   }
   gave_up_ = true;
+  for (std::uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (is_range(slot) && queue_.cancel_ready(slot, slots_[slot].generation)) {
+      dissolve_range(slot);
+    }
+  }
   for (std::uint32_t i = 0; i < table_.limit(); ++i) {
     Task& task = table_[i];
     if (task.state == TaskState::kSpilled) {
@@ -941,6 +985,11 @@ std::uint32_t Pool::alive() const { return local_alive() + links_online(); }
 void Pool::reset() {
   queue_.harvest(*this);
   closed_ = true;
+  for (std::uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (is_range(slot)) {
+      close_range(slot);
+    }
+  }
   for (std::uint32_t i = 0; i < table_.limit(); ++i) {
     Task& task = table_[i];
     if (task.state == TaskState::kSpilled) {
@@ -995,12 +1044,14 @@ void Pool::sanity_check() const {
     unfinished += task.state == TaskState::kSpilled || task.state == TaskState::kPlaced ? 1 : 0;
     fifo_count += task.in_fifo ? 1 : 0;
     if (task.state == TaskState::kPlaced) {
-      SETSUNA_ASSERT(slots_[task.slot].used && slots_[task.slot].task == i);
+      const bool in_range = is_range(task.slot);
+      SETSUNA_ASSERT(slots_[task.slot].used && (in_range || slots_[task.slot].task == i));
       SETSUNA_ASSERT(slots_[task.slot].generation == task.slot_generation);
     }
   }
   SETSUNA_ASSERT(unfinished == unfinished_ && fifo_count == spilled_ + bound_);
   links_.sanity_check();
+  check_ranges();
   for (const SlotUse& use : slots_) {
     SETSUNA_ASSERT(!use.used || use.task == kNoTask || table_[use.task].state == TaskState::kPlaced);
   }

@@ -12,6 +12,7 @@
 
 #include "dispatch/constants.hpp"
 #include "dispatch/links.hpp"
+#include "dispatch/map_range.hpp"
 #include "dispatch/ports.hpp"
 #include "dispatch/rng_stream.hpp"
 #include "dispatch/task_table.hpp"
@@ -52,6 +53,15 @@ struct SubmitSpec {
   bool spread = false;
 };
 
+// A map whose elements lie in its constant: elements [first, first + count), `more` of which are still to come.
+struct MapSpec {
+  std::uint32_t constant = kNoConstant;
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;
+  std::uint64_t more = 0;
+  bool spread = false;
+};
+
 struct DaemonInfo {
   enum class State : std::uint8_t { kVacant, kStarting, kLive, kLeaving, kDead } state = State::kVacant;
   std::uint32_t epoch = 0;
@@ -81,6 +91,11 @@ class Pool final : private HarvestSink, private ReapSink {
 
   // The task's index. *wake: the queue to wake once the mutex is released, valid if *woken_queue is set.
   std::uint32_t submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* must_wake, std::uint32_t* wake_queue);
+
+  // May elements of a map travel by number, in ranges? Not where each has a process of its own.
+  bool takes_ranges() const { return !config_.ephemeral && !gave_up_ && !closed_; }
+  // What submit() does, for elements of a map that travel by number; their tasks go to `tasks`.
+  void submit_map(const MapSpec& spec, std::uint64_t now_ns, std::uint32_t* tasks);
 
   // Harvests what is done and refills slots from the spill. Returns how many tasks resolved.
   std::uint32_t progress();
@@ -203,6 +218,7 @@ class Pool final : private HarvestSink, private ReapSink {
     bool in_area = false;
     bool internal = false;  // a replay: no task belongs to it
     TaskKind kind = TaskKind::kEval;
+    std::uint32_t range = kNoIndex;  // of a map: its tasks are in ranges_
   };
   struct HeldBlock {
     std::uint64_t offset;
@@ -249,6 +265,28 @@ class Pool final : private HarvestSink, private ReapSink {
   std::uint32_t local_alive() const;
   void fail_queue_of(std::uint32_t queue, const DeathNote& note, bool move_on);
 
+  // pool_ranges.cpp
+  bool is_range(std::uint32_t slot) const { return slot < slots_.size() && slots_[slot].range != kNoIndex; }
+  MapPace& pace_of(std::uint32_t constant);
+  std::uint32_t consumers(std::uint32_t queue) const;
+  bool place_elements(std::uint32_t queue);
+  std::uint32_t place_range(std::uint32_t queue, std::uint32_t count);
+  void take_from_fifo(MapRange& range, std::uint32_t queue, std::uint32_t count, std::uint32_t constant);
+  void read_entries(std::uint32_t slot);
+  void resolve_element(MapRange& range, std::uint32_t position, const RangeEntry& entry);
+  void give_back_elements(std::uint32_t slot, std::uint64_t positions);
+  void damage_elements(std::uint32_t slot);
+  void dissolve_range(std::uint32_t slot);
+  void end_range(std::uint32_t slot, std::uint32_t element_ns);
+  void orphan_range(std::uint32_t slot);
+  void close_range(std::uint32_t slot);
+  void take_rest(std::uint32_t slot);
+  bool cancel_element(std::uint32_t index, ErrorCode code, std::uint64_t now_ns);
+  void doom_element(const Timer& timer);
+  void look_at_ranges(std::uint64_t now_ns);
+  void watch_ranges(std::uint64_t now_ns);
+  void check_ranges() const;
+
   // pool_links.cpp
   std::uint32_t flight_of(std::uint32_t link, std::uint64_t id) const;
   void serve_links();
@@ -282,7 +320,9 @@ class Pool final : private HarvestSink, private ReapSink {
   Links links_;
   std::vector<Fifo> fifos_;                       // 0: shared; 1 + i: daemon i
   std::vector<std::uint32_t> waiting_mailboxes_;  // daemons with a non-empty FIFO
-  std::vector<SlotUse> slots_;                    // grows with the highest slot used
+  MapRanges ranges_;
+  std::vector<MapPace> paces_;  // by constant
+  std::vector<SlotUse> slots_;  // grows with the highest slot used
   std::vector<DaemonInfo> daemons_;
   std::vector<std::uint16_t> free_blocks_;
   std::vector<HeldBlock> held_blocks_;
@@ -303,6 +343,7 @@ class Pool final : private HarvestSink, private ReapSink {
   std::uint64_t unfinished_ = 0;
   std::uint64_t completed_ = 0;
   std::uint64_t serial_ = 0;
+  std::uint64_t last_ns_ = 0;  // the latest time that the pool was told
   std::uint32_t notify_pending_ = 0;
   std::uint32_t next_daemon_ = 0;
   std::uint32_t cumulative_ = 0;
@@ -310,6 +351,7 @@ class Pool final : private HarvestSink, private ReapSink {
   bool died_in_replay_ = false;       // during on_dead()
   bool closed_ = false;
   bool gave_up_ = false;
+  bool ranges_watched_ = false;  // a timer of kind kRanges is set
 };
 
 }  // namespace setsuna::dispatch

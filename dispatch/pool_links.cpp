@@ -164,7 +164,11 @@ std::uint32_t Pool::slot_for_bound() {
     if (slot != kNoSlot || !queue_.claim_for_host(&waiting, &generation)) {
       return slot;
     }
-    prepend(unplace(waiting, kReadyQueue));
+    if (is_range(waiting)) {
+      dissolve_range(waiting);
+    } else {
+      prepend(unplace(waiting, kReadyQueue));
+    }
     queue_.release_claimed(waiting);
   }
 }
@@ -191,15 +195,24 @@ std::uint32_t Pool::next_shared_slot() {
     links_.unpark(slot);
     return slot;
   }
+  // Links are sent single elements. A range that was placed before there were any goes back.
   std::uint32_t generation = 0;
-  if (queue_.claim_for_host(&slot, &generation)) {
-    return slot;
+  for (;;) {
+    if (!queue_.claim_for_host(&slot, &generation)) {
+      if (fifos_[0].head == kNoTask) {
+        return kNoSlot;
+      }
+      refill();
+      if (!queue_.claim_for_host(&slot, &generation)) {
+        return kNoSlot;
+      }
+    }
+    if (!is_range(slot)) {
+      return slot;
+    }
+    dissolve_range(slot);
+    queue_.release_claimed(slot);
   }
-  if (fifos_[0].head == kNoTask) {
-    return kNoSlot;
-  }
-  refill();
-  return queue_.claim_for_host(&slot, &generation) ? slot : kNoSlot;
 }
 
 void Pool::send_to_link(std::uint32_t link, std::uint32_t slot, bool bound) {

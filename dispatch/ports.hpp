@@ -38,6 +38,13 @@ struct SlotResult {
   const std::uint8_t* inline_bytes = nullptr;  // null: in the data area at `offset`
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
+  std::uint32_t element_ns = 0;  // of an element of a map, as its daemon measured; 0: unknown
+};
+
+// The entries that stand in the slot of a range so far.
+struct RangeEntries {
+  const std::uint8_t* bytes = nullptr;  // runtime::kInlineResultBytes of them, which a task may be scribbling over
+  std::uint32_t count = 0;
 };
 
 class HarvestSink {
@@ -93,6 +100,17 @@ class QueuePort {
   // the caller knows whether its argument is there.
   virtual SlotContent content_of(std::uint32_t slot) = 0;
   virtual void release_claimed(std::uint32_t slot) = 0;  // -> free
+
+  // Ranges of a map (pool_ranges.cpp).
+  virtual std::uint64_t ready_depth() = 0;  // tasks in the shared queue
+  // arm_refill() is about this many tasks; 0: as the queue itself likes it.
+  virtual void set_low_water(std::uint32_t depth) = 0;
+  // Sets bits of elements, so that no daemon begins them. The bits before.
+  virtual std::uint64_t take_elements(std::uint32_t slot, std::uint64_t bits) = 0;
+  virtual RangeEntries entries(std::uint32_t slot) = 0;
+  virtual bool plausible(std::uint32_t slot, std::uint64_t offset, std::uint64_t bytes) = 0;  // a result of its owner
+  // Like request_cancel(), for one element.
+  virtual std::uint32_t cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position) = 0;
 };
 
 // Remote daemons, by link number. Nothing fails here: a link that has ended says so through Pool::on_link_dead().

@@ -59,6 +59,7 @@ struct Task {
   bool notify : 1;    // something runs on its completion (a promise)
   bool spread : 1;    // a row of a map: runtime::kTaskSpread
   bool area_arg : 1;  // the argument is a block of the data area
+  bool indexed : 1;   // an element of a map, by number: runtime::kTaskIndexed
 
   Task()
       : heap(nullptr),
@@ -68,7 +69,8 @@ struct Task {
         has_timer(false),
         notify(false),
         spread(false),
-        area_arg(false) {}
+        area_arg(false),
+        indexed(false) {}
 
   // The daemon that it was given to (dispatcher = FALSE, everywhere()), or runtime::kReadyQueue.
   std::uint32_t queue() const { return widen(queue_, runtime::kReadyQueue); }

@@ -12,11 +12,12 @@ namespace setsuna::dispatch {
 enum class TimerKind : std::uint8_t {
   kTimeout,  // the task's own `.timeout`
   kDoom,     // a cancelled task that still runs: kill its daemon
+  kRanges,   // look at the ranges of maps that daemons have in hand
 };
 
 struct Timer {
   std::uint64_t deadline_ns;
-  std::uint64_t serial;  // task serial for kTimeout; slot generation for kDoom
+  std::uint64_t serial;  // task serial for kTimeout; slot generation for kDoom (position + 1 of an element above it)
   std::uint32_t index;   // task index for kTimeout; slot for kDoom
   TimerKind kind;
   bool operator>(const Timer& other) const { return deadline_ns > other.deadline_ns; }

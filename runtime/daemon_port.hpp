@@ -103,6 +103,29 @@ class DaemonPort {
                             record_.cancel_mailed.load(std::memory_order_acquire) == current);
   }
 
+  // --- Elements of a range ---------------------------------------------------------------------------------
+
+  // False: the host has taken this element back; it must not be evaluated.
+  bool take_element(const Claim& claim, std::uint32_t position) {
+    const std::uint64_t bit = std::uint64_t{1} << position;
+    // ORDERING take/take: one read-modify-write decides between this daemon and the host; whoever sets the bit has it.
+    return (slot(claim).taken.fetch_or(bit, std::memory_order_acq_rel) & bit) == 0;
+  }
+  // `count` entries are complete in the result area.
+  void publish_progress(const Claim& claim, std::uint32_t count) {
+    // ORDERING entry/progress: release, after the entry's bytes; the host acquires the count before it reads them.
+    slot(claim).progress.store(count, std::memory_order_release);
+    if (count > 1) {  // set_current() and complete() count one
+      bump(record_.assigned);
+      bump(record_.completed);
+    }
+  }
+  // The request that a cancel of this element of a range makes.
+  static std::uint64_t pack_element(std::uint64_t current, std::uint32_t position) {
+    return current | (std::uint64_t{position + 1} << 52);
+  }
+  bool mailbox_waits() { return mailbox_.has_work(); }
+
   // The result fields of the slot are written. False: the claim was doomed or revoked; the result must be
   // dropped and the process must exit without claiming again. *signal: the caller must signal the reactor.
   bool complete(const Claim& claim, bool* signal) {

@@ -122,6 +122,32 @@ class HostPort {
     return seen.owner();
   }
 
+  // --- Elements of a range (mutex) -------------------------------------------------------------------------
+
+  // The bits that were set before: their elements are not the caller's (again).
+  std::uint64_t take_elements(std::uint32_t slot, std::uint64_t bits) {
+    // ORDERING take/take: as in DaemonPort::take_element().
+    return view_.slots[slot].taken.fetch_or(bits, std::memory_order_acq_rel);
+  }
+  std::uint32_t progress(std::uint32_t slot) const {
+    // ORDERING entry/progress: acquire sees the entries that the owner completed.
+    return view_.slots[slot].progress.load(std::memory_order_acquire);
+  }
+  // Like request_cancel(), for the element that the owner has taken and not finished.
+  std::uint32_t request_cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position) {
+    const SlotWord seen = word(slot);
+    if (seen.state() != SlotState::kClaimed || seen.generation() != generation) {
+      return kNoSlot;
+    }
+    DaemonRecord<Atom>& record = view_.daemon(seen.owner());
+    const bool mailed = places_[slot].queue != kReadyQueue;
+    const std::uint64_t claim = ((std::uint64_t{slot} + 1) << 32) | generation;
+    // ORDERING current/cancel: before the signal; the owner reads it after it took the element, its handler at the signal.
+    (mailed ? record.cancel_mailed : record.cancel)
+        .exchange(claim | (std::uint64_t{position + 1} << 52), std::memory_order_acq_rel);
+    return seen.owner();
+  }
+
   // CLAIMED -> DOOMED: the caller must now kill the owner. False: it finished first; no kill. (mutex)
   bool doom(std::uint32_t slot, std::uint32_t generation) {
     const SlotWord seen = word(slot);
@@ -181,6 +207,11 @@ class HostPort {
   bool arm_refill() {
     refill_gate_.arm(GateWord::count(1));
     return ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed);
+  }
+
+  // What "low" is: `depth` ready tasks, or 0 for a quarter of the slots.
+  void set_low_water(std::uint32_t depth) {
+    view_.control->low_water.store(depth == 0 ? view_.slot_count / 4 : depth, std::memory_order_relaxed);
   }
 
   // --- Death of a daemon (mutex) ---------------------------------------------------------------------------

@@ -116,12 +116,15 @@ enum class TaskKind : std::uint8_t {
   kMapElement = 2,  // arguments: one element; function and constants in the shared constant
   kEverywhere = 3,  // like kEval, state persists
   kReplay = 4,      // a sequence of kEverywhere payloads for a daemon that starts late
+  kMapRange = 5,    // arguments: u32 numbers of elements, at most kRangeMax; the result is a sequence of entries
 };
 
 enum class ResultStatus : std::uint8_t { kValue = 0, kError = 1, kInterrupted = 2, kCancelled = 3, kDamaged = 4 };
 
 inline constexpr std::uint32_t kTaskHasStream = 1;  // rng[] holds a L'Ecuyer-CMRG state for this task
+inline constexpr std::uint32_t kRangeMax = 64;      // elements of a range: bits of TaskSlot::taken
 inline constexpr std::uint32_t kTaskSpread = 2;     // the map element is a list: its items are the arguments (a row)
+inline constexpr std::uint32_t kTaskIndexed = 4;    // a map element: its u64 number; the elements are in the constant
 
 template <template <class> class Atom>
 struct alignas(64) TaskSlot {
@@ -143,6 +146,10 @@ struct alignas(64) TaskSlot {
   std::uint32_t result_status;  // ResultStatus
   std::uint64_t result_offset;
   std::uint64_t result_bytes;  // inline if <= kInlineResultBytes
+  // Of a range. `taken`: a bit per element, set by who gets it: the owner, to evaluate it, or the host, to take it back.
+  Atom<std::uint64_t> taken;
+  Atom<std::uint32_t> progress;  // entries that are complete in `result`
+  std::uint32_t elapsed_ns;      // written by the owner before DONE: per element of a map
   alignas(64) std::uint8_t arg[kInlineArgBytes];
   alignas(64) std::uint8_t result[kInlineResultBytes];
 };
@@ -162,6 +169,7 @@ static_assert(offsetof(DaemonRecord<std::atomic>, state) == 64 && offsetof(Daemo
               offsetof(DaemonRecord<std::atomic>, mailbox_head) == 256 &&
               offsetof(DaemonRecord<std::atomic>, hold) == 384 && offsetof(DaemonRecord<std::atomic>, mailbox) == 896);
 static_assert(sizeof(TaskSlot<std::atomic>) == 1024);
+static_assert(offsetof(TaskSlot<std::atomic>, taken) == 112 && offsetof(TaskSlot<std::atomic>, elapsed_ns) == 124);
 static_assert(offsetof(TaskSlot<std::atomic>, arg) == 128 && offsetof(TaskSlot<std::atomic>, result) == 576);
 
 // FNV-1a over every size and offset that peers share.
@@ -179,6 +187,8 @@ constexpr std::uint64_t layout_hash() {
                                  offsetof(TaskSlot<std::atomic>, const_key),
                                  offsetof(TaskSlot<std::atomic>, rng),
                                  offsetof(TaskSlot<std::atomic>, result_offset),
+                                 offsetof(TaskSlot<std::atomic>, taken),
+                                 kRangeMax,
                                  offsetof(DaemonRecord<std::atomic>, cancel),
                                  offsetof(DaemonRecord<std::atomic>, cancel_mailed),
                                  offsetof(DaemonRecord<std::atomic>, hold),

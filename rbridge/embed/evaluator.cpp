@@ -14,11 +14,14 @@
 #include <stdexcept>
 #include <string>
 
+#include "dispatch/map_range.hpp"
 #include "dispatch/rng_stream.hpp"
 #include "net/descriptors.hpp"
 #include "rbridge/codec/codec.hpp"
+#include "rbridge/codec/format.hpp"
 #include "rbridge/embed/build_id.hpp"
 #include "rbridge/embed/constant_cache.hpp"
+#include "rbridge/embed/steady_words.hpp"
 #include "rbridge/embed/task_scope.hpp"
 #include "runtime/arena.hpp"
 #include "runtime/clock.hpp"
@@ -68,6 +71,19 @@ struct InHand {
   std::uint64_t replay_at = 0;
   bool counted = false;  // it is a user's task (maxtasks)
   codec::ViewSource* source = nullptr;
+  std::uint64_t element_since_ns = 0;  // of a map: when its evaluation began
+  // A range: entries [0, position) are published, and with `evaluating` the one at `position` is in hand.
+  bool in_range = false;
+  bool evaluating = false;
+  bool full = false;  // the last outcome had no room
+  std::uint32_t position = 0;
+  std::uint32_t count = 0;
+  std::uint32_t at = 0;  // bytes of entries
+  std::uint32_t largest = 0;
+  std::uint32_t evaluated = 0;
+  std::uint64_t range_since_ns = 0;
+  std::uint32_t stream_element = 0;
+  dispatch::StreamState stream{};  // of stream_element
 } hand;
 Claim pending;  // claimed from the ready queue while the mailbox had something to do first
 bool has_pending = false;
@@ -77,9 +93,10 @@ std::uint64_t idle_since_ns = 0;
 std::uint64_t tasks_run = 0;
 volatile sig_atomic_t own_group = 0;
 
-enum Root { kValue, kArgs, kEnv, kSeed, kEvalCall, kConstValues, kConstCalls, kRootCount };
+enum Root { kValue, kArgs, kEnv, kSeed, kEvalCall, kConstValues, kConstCalls, kConstElements, kRootCount };
 SEXP roots = nullptr;
 CachedConstant constants[kConstantsKept];
+SteadyWords constant_words[kConstantsKept];
 std::uint64_t constant_tick = 0;
 SEXP quote_symbol = nullptr;
 SEXP seed_symbol = nullptr;
@@ -90,11 +107,14 @@ SEXP set_root(Root which, SEXP value) { return SET_VECTOR_ELT(roots, which, valu
 // --- Cancel ------------------------------------------------------------------------------------------------
 
 std::atomic<std::uint64_t> interrupted_task{0};
+std::atomic<std::uint64_t> running_element{0};  // of a range, as a cancel names it; 0: none
 
 void on_cancel_signal(int) {
   const int saved_errno = errno;
   if (port != nullptr) {
-    const std::uint64_t current = port->record().current.load(std::memory_order_acquire);
+    // Relaxed: this thread wrote it.
+    const std::uint64_t element = running_element.load(std::memory_order_relaxed);
+    const std::uint64_t current = element != 0 ? element : port->record().current.load(std::memory_order_acquire);
     // Once per cancel, and only for the task that it was meant for.
     if (port->cancel_wanted(current) && interrupted_task.exchange(current, std::memory_order_relaxed) != current) {
       R_interrupts_pending = 1;
@@ -180,6 +200,8 @@ void evict(int place) {
   CachedConstant& c = constants[place];
   SET_VECTOR_ELT(root(kConstValues), place, R_NilValue);
   SET_VECTOR_ELT(root(kConstCalls), place, R_NilValue);
+  SET_VECTOR_ELT(root(kConstElements), place, R_NilValue);
+  constant_words[place].release();
   if (c.source != nullptr && codec::release_on_last_view(c.source) == 0) {
     release_source(c.source);
   }
@@ -220,24 +242,55 @@ SEXP map_call(SEXP constant) {
   return call;
 }
 
+// A place for a constant that is not in the cache; of one that is to be decoded anew, its own.
+int place_for(const Slot& slot) {
+  int place = 0;
+  for (int i = 0; i < kConstantsKept; ++i) {
+    if (constants[i].elements == slot.const_key) {
+      return i;
+    }
+    place = constants[i].used < constants[place].used ? i : place;
+  }
+  evict(place);
+  constants[place].source = make_source(slot.const_offset, slot.const_bytes, slot.const_block);
+  return place;
+}
+
+// Its variables cannot be shared as they are; but as long as no task has assigned to one, nobody sees that they are.
+bool watch_constant(int place, SEXP value) {
+  constant_words[place].begin();
+  if (options.cleanup && constant_words[place].add_reachable(value)) {
+    return true;
+  }
+  constant_words[place].release();
+  return false;
+}
+
 // The decoded constant's place in the cache. May jump.
 int decode_constant(const Slot& slot) {
   if (const int place = cached_place(slot.const_key); place >= 0) {
     return place;
   }
-  int place = 0;
-  for (int i = 1; i < kConstantsKept; ++i) {
-    place = constants[i].used < constants[place].used ? i : place;
+  const int place = place_for(slot);
+  CachedConstant& c = constants[place];  // from here evict() cleans up, also after a jump
+  c.used = ++constant_tick;
+  const std::uint8_t* base =
+      c.source != nullptr ? c.source->base
+                          : reinterpret_cast<const std::uint8_t*>(attachment->segment.base()) + slot.const_offset;
+  const std::uint8_t* end = base + slot.const_bytes;
+  std::uint64_t head[2] = {0, 0};
+  std::memcpy(head, base, std::min<std::uint64_t>(sizeof(head), slot.const_bytes));
+  const bool has_elements = (head[0] & kConstantElements) != 0;
+  if (has_elements && c.elements != slot.const_key) {
+    if (head[1] >= slot.const_bytes) {
+      Rf_error("a damaged task arrived: its elements are not where they should be");
+    }
+    codec::Cursor cursor{base + head[1], end, base, c.source};
+    SET_VECTOR_ELT(root(kConstElements), place, codec::decode(&cursor, &codec_options));
+    MARK_NOT_MUTABLE(VECTOR_ELT(root(kConstElements), place));
+    c.elements = slot.const_key;
   }
-  evict(place);
-  const auto* shared = reinterpret_cast<const std::uint8_t*>(attachment->segment.base()) + slot.const_offset;
-  codec::ViewSource* source = make_source(slot.const_offset, slot.const_bytes, slot.const_block);
-  const std::uint8_t* base = source != nullptr ? source->base : shared;
-  std::uint64_t flags = 0;
-  std::memcpy(&flags, base, sizeof(flags));
-  constants[place].source = source;  // from here evict() cleans up, also after a jump
-  constants[place].used = ++constant_tick;
-  codec::Cursor cursor{base + sizeof(flags), base + slot.const_bytes, base, source};
+  codec::Cursor cursor{base + (has_elements ? sizeof(head) : sizeof(head[0])), end, base, c.source};
   SEXP value = PROTECT(codec::decode(&cursor, &codec_options));
   SET_VECTOR_ELT(root(kConstValues), place, value);
   MARK_NOT_MUTABLE(value);
@@ -245,10 +298,20 @@ int decode_constant(const Slot& slot) {
     MARK_NOT_MUTABLE(VECTOR_ELT(value, i));
   }
   SET_VECTOR_ELT(root(kConstCalls), place, map_call(value));
-  // A value with state of its own is decoded anew for each task: no key, so it is never found again.
-  constants[place].key = (flags & kConstantShareable) != 0 ? slot.const_key : 0;
+  // A value with state of its own is decoded anew for each task, unless its state can be watched: no key, so it is not found.
+  c.watched = (head[0] & kConstantShareable) == 0 && has_elements && watch_constant(place, value);
+  c.key = (head[0] & kConstantShareable) != 0 || c.watched ? slot.const_key : 0;
   UNPROTECT(1);
   return place;
+}
+
+// After an element: what it has changed of its constant must not be seen by the next.
+void forget_changed_constant(std::uint64_t key) {
+  for (CachedConstant& c : constants) {
+    if (c.key == key && c.watched && !constant_words[&c - constants].unchanged()) {
+      c.key = 0;
+    }
+  }
 }
 
 // --- Random numbers ----------------------------------------------------------------------------------------
@@ -263,12 +326,16 @@ SEXP seed_vector(const std::int32_t* stream) {
 }
 
 // A task with a stream of its own leaves the daemon's where it was.
+void enter_stream(const std::int32_t* stream) {
+  set_root(kSeed, Rf_findVarInFrame(R_GlobalEnv, seed_symbol));
+  SEXP seed = PROTECT(seed_vector(stream));
+  Rf_defineVar(seed_symbol, seed, R_GlobalEnv);
+  UNPROTECT(1);
+}
+
 void enter_stream(const Slot& slot) {
   if ((slot.flags & runtime::kTaskHasStream) != 0) {
-    set_root(kSeed, Rf_findVarInFrame(R_GlobalEnv, seed_symbol));
-    SEXP seed = PROTECT(seed_vector(slot.rng));
-    Rf_defineVar(seed_symbol, seed, R_GlobalEnv);
-    UNPROTECT(1);
+    enter_stream(slot.rng);
   }
 }
 
@@ -287,8 +354,8 @@ void restore_generator() {
   UNPROTECT(1);
 }
 
-void leave_stream(const Slot& slot) {
-  if ((slot.flags & runtime::kTaskHasStream) == 0) {
+void leave_stream(std::uint32_t flags) {
+  if ((flags & runtime::kTaskHasStream) == 0) {
     restore_generator();
     return;
   }
@@ -351,6 +418,24 @@ void let_go() {
   codec::drain_released();
 }
 
+std::uint32_t brief_ns(std::uint64_t ns) {
+  constexpr std::uint64_t kLongest = 0xFFFFFFFF;
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(ns, 1, kLongest));
+}
+
+// An encoded outcome, in a block of its own. May jump.
+runtime::Block allocate_result() {
+  const runtime::Block block = attachment->arena->alloc(buffer.total);
+  if (!block) {
+    Rf_error("the result of %.0f bytes does not fit: %s. Return less, or set a larger limit of memory",
+             static_cast<double>(buffer.total),
+             block.status == runtime::AllocStatus::kNoMemory ? "the system has no more memory"
+                                                             : "the shared memory of the daemons is full");
+  }
+  codec::write_encoded(&buffer, reinterpret_cast<std::uint8_t*>(attachment->arena->at(block.offset)));
+  return block;
+}
+
 void publish(ResultStatus status) {
   Slot& slot = port->slot(hand.claim);
   slot.result_status = static_cast<std::uint32_t>(status);
@@ -359,15 +444,10 @@ void publish(ResultStatus status) {
   if (buffer.total <= runtime::kInlineResultBytes) {
     codec::write_encoded(&buffer, slot.result);
   } else {
-    const runtime::Block block = attachment->arena->alloc(buffer.total);
-    if (!block) {
-      Rf_error("the result of %.0f bytes does not fit: %s. Return less, or set a larger limit of memory",
-               static_cast<double>(buffer.total),
-               block.status == runtime::AllocStatus::kNoMemory ? "the system has no more memory"
-                                                               : "the shared memory of the daemons is full");
-    }
-    codec::write_encoded(&buffer, reinterpret_cast<std::uint8_t*>(attachment->arena->at(block.offset)));
-    slot.result_offset = block.offset;
+    slot.result_offset = allocate_result().offset;
+  }
+  if (hand.element_since_ns != 0) {
+    slot.elapsed_ns = brief_ns(runtime::monotonic_ns() - hand.element_since_ns);
   }
   hand.active = false;
   if (hand.source != nullptr) {
@@ -403,10 +483,11 @@ void leave_if_stripped() {
   }
 }
 
-void finish_scope(const Slot& slot) {
+void finish_scope(std::uint32_t flags, std::uint64_t const_key) {
+  forget_changed_constant(const_key);
   TaskScope::calm();
   keep_tempdir();
-  leave_stream(slot);
+  leave_stream(flags);
   if (options.cleanup) {
     TaskScope::restore();
   } else {
@@ -419,15 +500,14 @@ void finish_value(TaskKind kind) {
   R_interrupts_pending = 0;
   codec::encode_reset(&buffer);
   codec::encode(root(kValue), &buffer, &codec_options);
-  const std::uint32_t flags = port->slot(hand.claim).flags;
+  const std::uint32_t flags = port->slot(hand.claim).flags;  // the slot may be another task's after this
+  const std::uint64_t const_key = port->slot(hand.claim).const_key;
   publish(ResultStatus::kValue);
-  Slot scope{};
-  scope.flags = flags;  // the slot itself may be another task's by now
   let_go();
   if (kind == TaskKind::kEverywhere) {
     TaskScope::take_baseline();
   } else {
-    finish_scope(scope);
+    finish_scope(flags, const_key);
   }
 }
 
@@ -523,22 +603,281 @@ SEXP spread_call(SEXP call, SEXP row) {
   return spread;
 }
 
-void run_element(const Slot& slot) {
-  const int place = decode_constant(slot);
-  SEXP constant = VECTOR_ELT(root(kConstValues), place);
+SEXP indexed_element(int place, std::uint64_t index) {
+  SEXP all = VECTOR_ELT(root(kConstElements), place);
+  if (index >= static_cast<std::uint64_t>(Rf_xlength(all))) {
+    Rf_error("a damaged task arrived: its map has no such element");
+  }
+  const auto i = static_cast<R_xlen_t>(index);
+  switch (TYPEOF(all)) {
+    case VECSXP: MARK_NOT_MUTABLE(VECTOR_ELT(all, i)); return VECTOR_ELT(all, i);
+    case REALSXP: return Rf_ScalarReal(REAL_ELT(all, i));
+    case INTSXP: return Rf_ScalarInteger(INTEGER_ELT(all, i));
+    case LGLSXP: return Rf_ScalarLogical(LOGICAL_ELT(all, i));
+    case STRSXP: return Rf_ScalarString(STRING_ELT(all, i));
+    case RAWSXP: return Rf_ScalarRaw(RAW_ELT(all, i));
+    case CPLXSXP: return Rf_ScalarComplex(COMPLEX_ELT(all, i));
+    default: Rf_error("a damaged task arrived: its elements are of an unknown type");
+  }
+}
+
+// f(element, constants...) with the constant at `place`. The value is in root(kValue).
+void call_element(int place, SEXP element, bool spread) {
   SEXP call = VECTOR_ELT(root(kConstCalls), place);
-  SEXP element = decode_arguments(slot);
-  enter_stream(slot);
-  TaskScope::bind_globals(VECTOR_ELT(constant, 2));
-  if ((slot.flags & runtime::kTaskSpread) != 0 && TYPEOF(element) == VECSXP) {
-    call = PROTECT(spread_call(call, element));
+  PROTECT(element);
+  if (spread && TYPEOF(element) == VECSXP) {
+    call = spread_call(call, element);
   } else {
-    PROTECT(call);
     SETCADR(call, quoted_if_language(element));
   }
+  UNPROTECT(1);
+  PROTECT(call);
   set_root(kValue, Rf_eval(call, R_GlobalEnv));
   SETCADR(VECTOR_ELT(root(kConstCalls), place), R_NilValue);
   UNPROTECT(1);
+}
+
+void run_element(const Slot& slot) {
+  const int place = decode_constant(slot);
+  hand.element_since_ns = runtime::monotonic_ns();
+  SEXP element = R_NilValue;
+  if ((slot.flags & runtime::kTaskIndexed) != 0) {
+    std::uint64_t index = 0;
+    std::memcpy(&index, slot.arg, sizeof(index));
+    element = indexed_element(place, index);
+  } else {
+    element = decode_arguments(slot);
+  }
+  PROTECT(element);
+  enter_stream(slot);
+  TaskScope::bind_globals(VECTOR_ELT(VECTOR_ELT(root(kConstValues), place), 2));
+  call_element(place, element, (slot.flags & runtime::kTaskSpread) != 0);
+  UNPROTECT(1);
+}
+
+// --- Ranges ------------------------------------------------------------------------------------------------
+
+using dispatch::kEntryArea;
+using dispatch::kEntryAreaBytes;
+using dispatch::kEntryLong;
+using dispatch::kEntryLongHead;
+using dispatch::kEntrySkip;
+using dispatch::kEntryValueMax;
+
+constexpr std::uint64_t kRangeLongestNs = 2'000'000;  // then the rest goes back: others may be idle
+constexpr std::uint64_t kBriefNs = 400;               // in which nobody calls setwd(): two system calls, from R
+
+void entry_done(std::uint32_t bytes) {
+  hand.at += bytes;
+  hand.largest = std::max(hand.largest, bytes);
+  port->publish_progress(hand.claim, ++hand.position);
+}
+
+// The scalars that trivial functions return, as codec::encode() would write them. 0: it is another value.
+std::uint32_t put_scalar(SEXP value, std::uint8_t* to) {
+  if (ATTRIB(value) != R_NilValue) {
+    return 0;
+  }
+  if (TYPEOF(value) == INTSXP && XLENGTH(value) == 1) {
+    const int number = INTEGER_ELT(value, 0);
+    to[0] = 1 + sizeof(number);
+    to[1] = static_cast<std::uint8_t>(codec::Tag::kInteger1);
+    std::memcpy(to + 2, &number, sizeof(number));
+    return 2 + sizeof(number);
+  }
+  if (TYPEOF(value) == REALSXP && XLENGTH(value) == 1) {
+    const double number = REAL_ELT(value, 0);
+    to[0] = 1 + sizeof(number);
+    to[1] = static_cast<std::uint8_t>(codec::Tag::kReal1);
+    std::memcpy(to + 2, &number, sizeof(number));
+    return 2 + sizeof(number);
+  }
+  return 0;
+}
+
+// What is in `buffer`. There is room for kEntryAreaBytes at least.
+void put_outcome(ResultStatus status) {
+  std::uint8_t* to = port->slot(hand.claim).result + hand.at;
+  const std::uint64_t left = runtime::kInlineResultBytes - hand.at;
+  const std::uint64_t total = buffer.total;
+  if (status == ResultStatus::kValue && total <= kEntryValueMax && total + 1 <= left) {
+    to[0] = static_cast<std::uint8_t>(total);
+    codec::write_encoded(&buffer, to + 1);
+    entry_done(static_cast<std::uint32_t>(total) + 1);
+    return;
+  }
+  to[1] = static_cast<std::uint8_t>(status);
+  if (total + kEntryLongHead <= left) {
+    to[0] = kEntryLong;
+    const auto length = static_cast<std::uint16_t>(total);
+    std::memcpy(to + 2, &length, sizeof(length));
+    codec::write_encoded(&buffer, to + kEntryLongHead);
+    entry_done(static_cast<std::uint32_t>(total) + kEntryLongHead);
+    return;
+  }
+  const std::uint64_t offset = allocate_result().offset;
+  to[0] = kEntryArea;
+  std::memcpy(to + 2, &offset, sizeof(offset));
+  std::memcpy(to + 10, &total, sizeof(total));
+  hand.full = true;
+  entry_done(kEntryAreaBytes);
+}
+
+bool must_end_range() {
+  const std::uint32_t left = static_cast<std::uint32_t>(runtime::kInlineResultBytes) - hand.at;
+  return hand.full || left < std::max(hand.largest, kEntryAreaBytes) || port->mailbox_waits() || port->must_leave() ||
+         host_gone != 0 || hand.started_ns - hand.range_since_ns > kRangeLongestNs ||
+         (options.maxtasks >= 0 && static_cast<double>(tasks_run) >= options.maxtasks);
+}
+
+void enter_range_stream(const Slot& slot, std::uint32_t element) {
+  if ((slot.flags & runtime::kTaskHasStream) == 0) {
+    return;
+  }
+  for (; hand.stream_element < element; ++hand.stream_element) {
+    hand.stream = dispatch::next_stream(hand.stream);
+  }
+  std::int32_t stream[6];
+  std::memcpy(stream, hand.stream.data(), sizeof(stream));
+  enter_stream(stream);
+}
+
+// Evaluates the element at hand.position; its entry is published afterwards. A jump goes to finish_element_error().
+void evaluate_in_range(const Slot& slot) {
+  std::uint32_t element = 0;
+  std::memcpy(&element, slot.arg + hand.position * sizeof(element), sizeof(element));
+  const int place = decode_constant(slot);
+  SEXP value = PROTECT(indexed_element(place, element));
+  enter_range_stream(slot, element);
+  SEXP globals = VECTOR_ELT(VECTOR_ELT(root(kConstValues), place), 2);
+  if (globals != R_NilValue) {
+    TaskScope::bind_globals(globals);
+  }
+  call_element(place, value, (slot.flags & runtime::kTaskSpread) != 0);
+  UNPROTECT(1);
+}
+
+void end_element() {
+  hand.evaluating = false;
+  running_element.store(0, std::memory_order_relaxed);
+  R_interrupts_pending = 0;
+  ++hand.evaluated;
+  ++tasks_run;
+}
+
+// What finish_scope() does, for an element; what a short one cannot have done is not looked at.
+void finish_element_scope(std::uint32_t flags, std::uint64_t const_key) {
+  const std::uint64_t now_ns = runtime::monotonic_ns();
+  const std::uint64_t took_ns = now_ns - hand.started_ns;
+  set_root(kValue, R_NilValue);
+  forget_changed_constant(const_key);
+  TaskScope::calm();
+  if (took_ns > kHarmlessNs) {
+    keep_tempdir();
+  }
+  leave_stream(flags);
+  if (options.cleanup) {
+    TaskScope::restore(took_ns < kBriefNs);
+  } else {
+    TaskScope::unbind_globals();
+  }
+  if (took_ns > kHarmlessNs) {
+    leave_if_stripped();
+  }
+  hand.started_ns = now_ns;
+}
+
+void run_next_element(const Slot& slot) {
+  R_interrupts_pending = 0;  // an old interrupt must not hit this element
+  if (!port->take_element(hand.claim, hand.position)) {
+    port->slot(hand.claim).result[hand.at] = kEntrySkip;
+    entry_done(1);
+    return;
+  }
+  const std::uint64_t request = Port::pack_element(Port::pack(hand.claim), hand.position);
+  hand.evaluating = true;
+  // ORDERING current/cancel: before the look at the request; the signal's handler, which runs on this thread, sees it too.
+  running_element.store(request, std::memory_order_relaxed);
+  if (port->cancel_wanted(request)) {
+    end_element();
+    codec::encode_reset(&buffer);
+    codec::encode(R_NilValue, &buffer, nullptr);
+    put_outcome(ResultStatus::kCancelled);
+    return;
+  }
+  evaluate_in_range(slot);
+  running_element.store(0, std::memory_order_relaxed);
+  R_interrupts_pending = 0;
+  const std::uint32_t bytes = put_scalar(root(kValue), port->slot(hand.claim).result + hand.at);
+  if (bytes == 0) {
+    codec::encode_reset(&buffer);
+    codec::encode(root(kValue), &buffer, &codec_options);
+    put_outcome(ResultStatus::kValue);
+  } else {
+    entry_done(bytes);
+  }
+  end_element();
+  finish_element_scope(slot.flags, slot.const_key);
+}
+
+void finish_range() {
+  port->clear_current();
+  Slot& slot = port->slot(hand.claim);
+  const bool partial = hand.position < hand.count;
+  slot.elapsed_ns =
+      hand.evaluated == 0 ? 0 : brief_ns((runtime::monotonic_ns() - hand.range_since_ns) / hand.evaluated);
+  hand.active = false;
+  hand.in_range = false;
+  let_go();
+  bool signal = false;
+  if (!port->complete(hand.claim, &signal)) {
+    leave_doomed();
+  }
+  if (signal || partial) {
+    attachment->reactor.signal();  // what was not begun waits for the host to give it to others
+  }
+}
+
+// A jump out of an element comes back here for the next.
+void run_range() {
+  const Slot& slot = port->slot(hand.claim);
+  while (hand.position < hand.count && !must_end_range()) {
+    run_next_element(slot);
+  }
+  finish_range();
+}
+
+void begin_range(const Slot& slot) {
+  hand.in_range = true;
+  hand.count =
+      std::min<std::uint32_t>(static_cast<std::uint32_t>(slot.arg_bytes / sizeof(std::uint32_t)), runtime::kRangeMax);
+  std::memcpy(&hand.stream_element, slot.arg, sizeof(hand.stream_element));
+  std::memcpy(hand.stream.data(), slot.rng, sizeof(slot.rng));
+  hand.range_since_ns = hand.started_ns;
+  run_range();
+}
+
+void finish_element_error(SEXP object, bool interrupted) {
+  const Slot& slot = port->slot(hand.claim);
+  if (!hand.evaluating) {
+    // Its outcome was published; cleaning up after it failed.
+    let_go();
+    if (options.cleanup) {
+      TaskScope::restore_all();
+    }
+    forget_changed_constant(slot.const_key);
+    return;
+  }
+  const std::uint64_t request = Port::pack_element(Port::pack(hand.claim), hand.position);
+  const bool cancelled = port->cancel_wanted(request);
+  running_element.store(0, std::memory_order_relaxed);
+  R_interrupts_pending = 0;
+  set_root(kValue, object);
+  codec::encode_reset(&buffer);
+  codec::encode(object, &buffer, &codec_options);
+  put_outcome(cancelled ? ResultStatus::kCancelled : interrupted ? ResultStatus::kInterrupted : ResultStatus::kError);
+  end_element();
+  finish_element_scope(slot.flags, slot.const_key);
 }
 
 // A jump out of one entry comes back here for the next.
@@ -583,6 +922,7 @@ void run_task(const Claim& claim) {
     case TaskKind::kEverywhere: run_expression(slot, true); break;
     case TaskKind::kMapElement: run_element(slot); break;
     case TaskKind::kReplay: run_replay(slot); break;
+    case TaskKind::kMapRange: begin_range(slot); return;
     default: Rf_error("a damaged task arrived: unknown kind %d", static_cast<int>(kind));
   }
   finish_value(kind == TaskKind::kReplay ? TaskKind::kEverywhere : kind);
@@ -702,7 +1042,13 @@ void Evaluator::set_hooks(SEXP hooks) {
 
 bool Evaluator::attached() { return attachment != nullptr; }
 
-bool Evaluator::cancel_requested() { return port != nullptr && hand.active && port->cancelled(hand.claim); }
+bool Evaluator::cancel_requested() {
+  if (port == nullptr || !hand.active) {
+    return false;
+  }
+  const std::uint64_t element = running_element.load(std::memory_order_relaxed);
+  return element != 0 ? port->cancel_wanted(element) : port->cancelled(hand.claim);
+}
 
 void Evaluator::start(SEXP restore, SEXP calm) {
   roots = Rf_allocVector(VECSXP, kRootCount);
@@ -711,6 +1057,7 @@ void Evaluator::start(SEXP restore, SEXP calm) {
   seed_symbol = Rf_install(".Random.seed");
   set_root(kConstValues, Rf_allocVector(VECSXP, kConstantsKept));
   set_root(kConstCalls, Rf_allocVector(VECSXP, kConstantsKept));
+  set_root(kConstElements, Rf_allocVector(VECSXP, kConstantsKept));
   SEXP eval_function = PROTECT(Rf_findFun(Rf_install("eval"), R_BaseEnv));
   SEXP quoted = PROTECT(Rf_lang2(quote_symbol, R_NilValue));
   set_root(kEvalCall, Rf_lang3(eval_function, quoted, R_NilValue));
@@ -735,6 +1082,8 @@ void Evaluator::start(SEXP restore, SEXP calm) {
 LeaveReason Evaluator::run() {
   if (hand.replaying) {
     resume_replay();
+  } else if (hand.active && hand.in_range) {
+    run_range();
   }
   for (;;) {
     leave_if_stripped();
@@ -777,6 +1126,10 @@ void Evaluator::finish_error(SEXP object, bool interrupted) {
     }
     return;
   }
+  if (hand.in_range) {
+    finish_element_error(object, interrupted);
+    return;
+  }
   if (hand.replaying) {
     return;  // run() goes on with the next entry
   }
@@ -786,8 +1139,8 @@ void Evaluator::finish_error(SEXP object, bool interrupted) {
   set_root(kValue, object);
   codec::encode_reset(&buffer);
   codec::encode(object, &buffer, &codec_options);
-  Slot scope{};
-  scope.flags = port->slot(hand.claim).flags;
+  const std::uint32_t flags = port->slot(hand.claim).flags;
+  const std::uint64_t const_key = port->slot(hand.claim).const_key;
   const TaskKind kind = port->slot(hand.claim).kind;
   publish(cancelled ? ResultStatus::kCancelled : interrupted ? ResultStatus::kInterrupted : ResultStatus::kError);
   tasks_run += hand.counted ? 1 : 0;
@@ -795,7 +1148,7 @@ void Evaluator::finish_error(SEXP object, bool interrupted) {
   if (kind == TaskKind::kEverywhere) {
     TaskScope::take_baseline();
   } else {
-    finish_scope(scope);
+    finish_scope(flags, const_key);
   }
   if (options.idletime_ms >= 0) {
     idle_since_ns = runtime::monotonic_ns();

@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "rbridge/embed/steady_words.hpp"
+
 namespace setsuna::embed {
 namespace {
 
@@ -13,6 +15,8 @@ SEXP roots = nullptr;
 char directory[4096];
 SEXP options_symbol = nullptr;
 const ScopeExtra* extra = nullptr;
+SteadyWords steady;  // of variables, options and the search path: while they are unchanged, nothing has to be compared
+bool steady_known = false;
 
 SEXP root(Root which) { return VECTOR_ELT(roots, which); }
 void set_root(Root which, SEXP value) { SET_VECTOR_ELT(roots, which, value); }
@@ -124,6 +128,17 @@ void save_search() {
   UNPROTECT(1);
 }
 
+void watch_words() {
+  steady_known = false;
+  steady.begin();
+  bool known = steady.add_environment(R_GlobalEnv, Rf_install(".Random.seed")) &&
+               steady.add_base_value(options_symbol) && steady.add_list(options_list(), R_NilValue);
+  for (SEXP env = ENCLOS(R_GlobalEnv); known && env != R_BaseEnv && env != R_EmptyEnv; env = ENCLOS(env)) {
+    known = steady.add_enclosing(env);
+  }
+  steady_known = known;
+}
+
 SEXP named_options() {
   SEXP tags = root(kOptionTags);
   const R_xlen_t n = XLENGTH(tags);
@@ -209,6 +224,7 @@ void TaskScope::take_baseline() {
   save_globals();
   save_options();
   save_search();
+  watch_words();
   if (::getcwd(directory, sizeof(directory)) == nullptr) {
     std::strcpy(directory, "/");
   }
@@ -246,9 +262,10 @@ void TaskScope::unbind_globals() {
 void TaskScope::restore_all() {
   set_root(kHidden, R_NilValue);  // the globals are set anew, all of them
   call_restore(true, true, true, true);
+  watch_words();
 }
 
-void TaskScope::restore() {
+void TaskScope::restore(bool brief) {
   if (R_EnvironmentIsLocked(R_GlobalEnv) != FALSE) {
     restore_all();
     return;
@@ -257,6 +274,9 @@ void TaskScope::restore() {
   if (extra != nullptr && extra->changed()) {
     extra->restore();
   }
+  if (steady_known && steady.unchanged() && (brief || !directory_changed())) {
+    return;
+  }
   const bool globals = globals_changed();
   const bool options = options_changed();
   const bool search = search_changed();
@@ -264,6 +284,7 @@ void TaskScope::restore() {
   if (globals || options || search || dir) {
     call_restore(globals, options, search, dir);
   }
+  watch_words();
 }
 
 }  // namespace setsuna::embed

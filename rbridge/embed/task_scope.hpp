@@ -27,8 +27,9 @@ class TaskScope {
   static void take_baseline();
   // Binds `values` (a named list, or NULL) as globals for one task, remembering what they hide. May jump.
   static void bind_globals(SEXP values);
-  // Undoes what differs from the baseline. May jump (the restore function is R code).
-  static void restore();
+  // Undoes what differs from the baseline. `brief`: the task was too short to have changed the working directory. May jump
+  // (the restore function is R code).
+  static void restore(bool brief = false);
   // The same without looking what differs: after restore() has failed. May jump.
   static void restore_all();
   // Only what bind_globals() did: with `cleanup = FALSE`.

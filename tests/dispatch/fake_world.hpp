@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <set>
@@ -37,6 +38,10 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
     std::vector<std::uint8_t> bytes;
     SlotResult result;
     std::uint32_t queue = runtime::kReadyQueue;
+    std::uint64_t taken = 0;  // of a range
+    std::uint32_t progress = 0;
+    std::uint32_t at = 0;
+    std::vector<std::uint8_t> entries = std::vector<std::uint8_t>(runtime::kInlineResultBytes);
   };
 
   // --- what daemons do ---
@@ -70,6 +75,7 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
     slot.result.bytes = bytes;
     slot.result.inline_bytes = bytes <= runtime::kInlineResultBytes ? zeros : nullptr;
     slot.result.offset = offset;
+    slot.result.element_ns = (slot.content.flags & runtime::kTaskIndexed) != 0 ? 1000 : 0;
     if (slot.result.inline_bytes == nullptr) {
       allocate(offset);
     }
@@ -77,6 +83,59 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
     done_.push_back(daemon.running);
     daemon.running = runtime::kNoSlot;
     return true;
+  }
+  // --- what daemons do with a range ---
+  bool in_range(std::uint32_t d) const {
+    const std::uint32_t slot = daemons_[d].running;
+    return slot != runtime::kNoSlot && slots_[slot].content.kind == TaskKind::kMapRange;
+  }
+  std::uint32_t range_count(std::uint32_t d) const {
+    return static_cast<std::uint32_t>(slots_[daemons_[d].running].bytes.size() / 4);
+  }
+  std::uint32_t range_element(std::uint32_t d, std::uint32_t position) const {
+    std::uint32_t element = 0;
+    std::memcpy(&element, slots_[daemons_[d].running].bytes.data() + 4 * position, 4);
+    return element;
+  }
+  // Begins the next element. False: the host had taken it back, and it was skipped.
+  bool begin_element(std::uint32_t d) {
+    Slot& slot = slots_[daemons_[d].running];
+    const std::uint64_t bit = std::uint64_t{1} << slot.progress;
+    if ((slot.taken & bit) != 0) {
+      slot.entries[slot.at++] = kEntrySkip;
+      ++slot.progress;
+      return false;
+    }
+    slot.taken |= bit;
+    return true;
+  }
+  // `offset` not 0: an outcome in the data area.
+  void finish_element(std::uint32_t d, std::uint64_t offset) {
+    Slot& slot = slots_[daemons_[d].running];
+    std::uint8_t* to = slot.entries.data() + slot.at;
+    if (offset == 0) {
+      to[0] = 4;
+      const std::uint32_t element = range_element(d, slot.progress);
+      std::memcpy(to + 1, &element, 4);
+      slot.at += 5;
+    } else {
+      allocate(offset);
+      const std::uint64_t bytes = 5000;
+      to[0] = kEntryArea;
+      to[1] = 0;
+      std::memcpy(to + 2, &offset, 8);
+      std::memcpy(to + 10, &bytes, 8);
+      slot.at += kEntryAreaBytes;
+    }
+    ++slot.progress;
+  }
+  void finish_range(std::uint32_t d, std::uint32_t element_ns) {
+    Daemon& daemon = daemons_[d];
+    slots_[daemon.running].result = SlotResult();
+    slots_[daemon.running].result.element_ns = element_ns;
+    set(daemon.running, runtime::SlotState::kDone, d, daemon.epoch);
+    done_.push_back(daemon.running);
+    daemon.running = runtime::kNoSlot;
   }
   Daemon& daemon(std::uint32_t d) { return daemons_[d]; }
   Slot& slot(std::uint32_t s) { return slots_[s]; }
@@ -155,7 +214,7 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
     return static_cast<std::uint32_t>(done.size());
   }
   bool anything_done() override { return !done_.empty(); }
-  bool arm_refill() override { return ready_.size() <= slots_.size() / 4; }
+  bool arm_refill() override { return ready_.size() <= (low_water_ == 0 ? slots_.size() / 4 : low_water_); }
   void arm_gate(GateWord) override {}
   void disarm_gate() override {}
   std::uint32_t admit(std::uint32_t index) override {
@@ -220,6 +279,19 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
     release_slot(slot);
   }
 
+  std::uint64_t ready_depth() override { return ready_.size(); }
+  void set_low_water(std::uint32_t depth) override { low_water_ = depth; }
+  std::uint64_t take_elements(std::uint32_t slot, std::uint64_t bits) override {
+    const std::uint64_t before = slots_[slot].taken;
+    slots_[slot].taken |= bits;
+    return before;
+  }
+  RangeEntries entries(std::uint32_t slot) override { return {slots_[slot].entries.data(), slots_[slot].progress}; }
+  bool plausible(std::uint32_t, std::uint64_t offset, std::uint64_t) override { return blocks_.contains(offset); }
+  std::uint32_t cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t) override {
+    return owner_of(slot, generation);
+  }
+
   // --- ArenaPort ---
   void release(std::uint64_t offset) override { EXPECT_EQ(blocks_.erase(offset), 1U) << "released twice: " << offset; }
   bool held(std::uint16_t block) override { return held_blocks.contains(block); }
@@ -237,6 +309,9 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
 
   void fill(std::uint32_t slot, const SlotContent& content) {
     slots_[slot].content = content;
+    slots_[slot].taken = 0;
+    slots_[slot].progress = 0;
+    slots_[slot].at = 0;
     if (content.inline_arg != nullptr) {
       slots_[slot].bytes.assign(content.inline_arg, content.inline_arg + content.arg_bytes);
     }
@@ -272,6 +347,7 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
   std::deque<std::uint32_t> ready_;
   std::vector<std::uint32_t> done_;
   std::set<std::uint64_t> blocks_;
+  std::uint32_t low_water_ = 0;
 };
 
 }  // namespace setsuna::dispatch

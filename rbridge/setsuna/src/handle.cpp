@@ -14,11 +14,26 @@ constexpr std::uintptr_t kCollectedAddress = ~std::uintptr_t{0};
 constexpr std::uint64_t kFlood = 1024;  // unfinished tasks from which on handles share finalizers
 constexpr int kChunk = 32;
 
+struct Held {
+  TaskRef ref;
+  bool live;
+};
+
 struct Chunk {
   int used;
-  TaskRef refs[kChunk];
-  bool live[kChunk];
+  int capacity;
+  int next;  // most handles are collected in order
+  Held held[1];
 };
+
+Chunk* allocate_chunk(int capacity) {
+  const std::size_t bytes = sizeof(Chunk) + sizeof(Held) * static_cast<std::size_t>(capacity);
+  auto* chunk = static_cast<Chunk*>(std::calloc(1, bytes));
+  if (chunk != nullptr) {
+    chunk->capacity = capacity;
+  }
+  return chunk;
+}
 
 SEXP class_vector = nullptr;
 SEXP open_chunk = nullptr;  // preserved while it has room
@@ -65,8 +80,8 @@ void finalize_chunk(SEXP holder) {
     return;
   }
   for (int i = 0; i < chunk->used && !Host::forked(); ++i) {
-    if (chunk->live[i]) {
-      append_dropped(chunk->refs[i]);
+    if (chunk->held[i].live) {
+      append_dropped(chunk->held[i].ref);
     }
   }
   std::free(chunk);
@@ -76,13 +91,13 @@ void finalize_chunk(SEXP holder) {
 SEXP chunk_with_room() {
   if (open_chunk != nullptr) {
     auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(open_chunk));
-    if (chunk->used < kChunk) {
+    if (chunk->used < chunk->capacity) {
       return open_chunk;
     }
     R_ReleaseObject(open_chunk);
     open_chunk = nullptr;
   }
-  auto* chunk = static_cast<Chunk*>(std::calloc(1, sizeof(Chunk)));
+  Chunk* chunk = allocate_chunk(kChunk);
   if (chunk == nullptr) {
     return R_NilValue;
   }
@@ -100,16 +115,27 @@ SEXP with_class(SEXP handle) {
     R_PreserveObject(class_vector);
     MARK_NOT_MUTABLE(class_vector);
   }
-  Rf_setAttrib(handle, R_ClassSymbol, class_vector);
+  // What Rf_setAttrib() does, without looking at each class name.
+  SEXP cell = Rf_cons(class_vector, R_NilValue);
+  SET_TAG(cell, R_ClassSymbol);
+  SET_ATTRIB(handle, cell);
+  SET_OBJECT(handle, 1);
   return handle;
 }
 
 // The chunk must not drop what was collected.
 void forget_in_chunk(SEXP holder, TaskRef ref) {
   auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
-  for (int i = 0; chunk != nullptr && i < chunk->used; ++i) {
-    if (chunk->refs[i].task == ref.task && chunk->refs[i].profile == ref.profile) {
-      chunk->live[i] = false;
+  if (chunk == nullptr) {
+    return;
+  }
+  for (int i = 0; i < chunk->used; ++i) {
+    const int place = (chunk->next + i) % chunk->used;
+    Held& held = chunk->held[place];
+    if (held.live && held.ref.task == ref.task && held.ref.profile == ref.profile) {
+      held.live = false;
+      chunk->next = place + 1;
+      return;
     }
   }
 }
@@ -131,13 +157,39 @@ SEXP make_handle(TaskRef ref, std::uint64_t outstanding) {
   SEXP handle = PROTECT(R_MakeExternalPtr(to_address(ref), R_NilValue, chunk));
   if (chunk != R_NilValue) {
     auto* of = static_cast<Chunk*>(R_ExternalPtrAddr(chunk));
-    of->refs[of->used] = ref;
-    of->live[of->used++] = true;
+    of->held[of->used++] = {ref, true};
   } else {
     R_RegisterCFinalizerEx(handle, finalize_handle, FALSE);
   }
   with_class(handle);
   UNPROTECT(2);
+  return handle;
+}
+
+SEXP make_map_holder(int capacity) {
+  Chunk* chunk = allocate_chunk(capacity);
+  if (chunk == nullptr) {
+    Rf_error("not enough memory");
+  }
+  SEXP holder = PROTECT(R_MakeExternalPtr(chunk, R_NilValue, R_NilValue));
+  R_RegisterCFinalizerEx(holder, finalize_chunk, FALSE);
+  UNPROTECT(1);
+  return holder;
+}
+
+void fill_map_holder(SEXP holder, std::uint32_t profile, const std::uint32_t* tasks, int count) {
+  auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
+  for (int i = 0; i < count; ++i) {
+    chunk->held[i] = {{profile, tasks[i]}, true};
+  }
+  chunk->used = count;
+}
+
+SEXP make_map_handle(SEXP holder, int i) {
+  auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
+  SEXP handle = PROTECT(R_MakeExternalPtr(to_address(chunk->held[i].ref), R_NilValue, holder));
+  with_class(handle);
+  UNPROTECT(1);
   return handle;
 }
 
@@ -162,7 +214,9 @@ TaskRef handle_ref(SEXP handle) { return from_address(R_ExternalPtrAddr(handle))
 
 SEXP handle_value(SEXP handle) { return R_ExternalPtrTag(handle); }
 
-void collect_handle(SEXP handle, SEXP value) {
+namespace {
+
+TaskRef keep_value(SEXP handle, SEXP value) {
   const TaskRef ref = handle_ref(handle);
   R_SetExternalPtrTag(handle, value);
   MARK_NOT_MUTABLE(value);  // m$data is handed out again and again
@@ -171,8 +225,14 @@ void collect_handle(SEXP handle, SEXP value) {
     forget_in_chunk(holder, ref);
     R_SetExternalPtrProtected(handle, R_NilValue);
   }
-  drop_task(*Host::existing(), ref);
+  return ref;
 }
+
+}  // namespace
+
+void collect_handle(SEXP handle, SEXP value) { drop_task(*Host::existing(), keep_value(handle, value)); }
+
+void collect_handle_later(SEXP handle, SEXP value) { append_dropped(keep_value(handle, value)); }
 
 void drain_dropped() {
   codec::drain_released();

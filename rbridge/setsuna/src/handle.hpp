@@ -20,6 +20,10 @@ enum class HandleState { kOpen, kCollected, kDead };  // kDead: restored from a 
 // A new mirai for a submitted task. `outstanding`: unfinished tasks of the profile; many share finalizers. May jump (and
 // then leaks the task until the process ends).
 SEXP make_handle(TaskRef ref, std::uint64_t outstanding);
+// A holder for the handles of `capacity` tasks of a map: what is in it when the last of them dies is dropped. Null: no memory.
+SEXP make_map_holder(int capacity);
+void fill_map_holder(SEXP holder, std::uint32_t profile, const std::uint32_t* tasks, int count);
+SEXP make_map_handle(SEXP holder, int i);
 // A mirai that has its value already (sync evaluation, tests).
 SEXP make_resolved_handle(SEXP value);
 bool is_handle(SEXP x);
@@ -28,6 +32,8 @@ TaskRef handle_ref(SEXP handle);
 SEXP handle_value(SEXP handle);
 // Stores the value and lets the task go.
 void collect_handle(SEXP handle, SEXP value);
+// The same, but the task goes with the next drain_dropped().
+void collect_handle_later(SEXP handle, SEXP value);
 // Lets go of tasks whose handles the garbage collector has found dead, and of released views. R thread, no lock held.
 void drain_dropped();
 

@@ -107,6 +107,9 @@ void Profile::fill(std::uint32_t slot, const dispatch::SlotContent& content) {
   to.const_key = content.const_key;
   to.const_block = content.const_block;
   to.task = content.task;
+  to.taken.store(0, std::memory_order_relaxed);  // READY releases it
+  to.progress.store(0, std::memory_order_relaxed);
+  to.elapsed_ns = 0;
   if (content.stream != nullptr) {
     std::memcpy(to.rng, content.stream, sizeof(to.rng));
   }
@@ -163,6 +166,10 @@ std::uint32_t Profile::owner_of(std::uint32_t slot, std::uint32_t generation) {
 // A task may have scribbled over the segment: what it says of its result is checked before it is believed.
 bool Profile::harvestable(std::uint32_t slot, const runtime::SlotWord& word, dispatch::SlotResult* result) {
   auto& from = port_.slot(slot);
+  result->element_ns = from.elapsed_ns;
+  if (from.kind == dispatch::TaskKind::kMapRange) {
+    return true;  // the pool reads its entries
+  }
   result->status = static_cast<runtime::ResultStatus>(from.result_status);
   result->bytes = from.result_bytes;
   result->offset = from.result_offset;
@@ -172,6 +179,11 @@ bool Profile::harvestable(std::uint32_t slot, const runtime::SlotWord& word, dis
   }
   return from.result_status <= static_cast<std::uint32_t>(runtime::ResultStatus::kDamaged) &&
          arena_.plausible(result->offset, result->bytes, {word.owner(), word.epoch()});
+}
+
+bool Profile::plausible(std::uint32_t slot, std::uint64_t offset, std::uint64_t bytes) {
+  const runtime::SlotWord word = port_.word(slot);
+  return arena_.plausible(offset, bytes, {word.owner(), word.epoch()});
 }
 
 std::uint32_t Profile::harvest(dispatch::HarvestSink& sink) {

@@ -172,6 +172,18 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   void place_claimed(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t* generation) override;
   dispatch::SlotContent content_of(std::uint32_t slot) override;
   void release_claimed(std::uint32_t slot) override { port_.release_claimed(slot); }
+  std::uint64_t ready_depth() override { return port_.ready_depth(); }
+  void set_low_water(std::uint32_t depth) override { port_.set_low_water(depth); }
+  std::uint64_t take_elements(std::uint32_t slot, std::uint64_t bits) override {
+    return port_.take_elements(slot, bits);
+  }
+  dispatch::RangeEntries entries(std::uint32_t slot) override {
+    return {port_.slot(slot).result, port_.progress(slot)};
+  }
+  bool plausible(std::uint32_t slot, std::uint64_t offset, std::uint64_t bytes) override;
+  std::uint32_t cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position) override {
+    return port_.request_cancel_element(slot, generation, position);
+  }
 
   // dispatch::ArenaPort
   void release(std::uint64_t offset) override { arena_.host_release(offset); }

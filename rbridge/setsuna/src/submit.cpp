@@ -149,6 +149,34 @@ SubmitOutcome try_add_constant(std::uint32_t id, const codec::EncodeBuffer& buff
   return outcome;
 }
 
+bool takes_map_by_number(std::uint32_t id, std::uint64_t bytes) noexcept {
+  bool takes = false;
+  guarded([&] {
+    Host& host = Host::get();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(id);
+    takes = profile != nullptr && profile->pool().takes_ranges() && profile->pool().admits(bytes);
+  });
+  return takes;
+}
+
+bool try_submit_map(std::uint32_t id, const dispatch::MapSpec& spec, std::uint32_t* tasks) noexcept {
+  bool done = false;
+  guarded([&] {
+    Host& host = Host::get();
+    std::lock_guard<std::mutex> lock(host.mutex());
+    Profile* profile = host.profile(id);
+    if (profile == nullptr || !profile->pool().takes_ranges()) {
+      return;
+    }
+    profile->progress();  // what has been learnt of the elements before
+    profile->pool().submit_map(spec, runtime::monotonic_ns(), tasks);
+    host.settle(*profile);
+    done = true;
+  });
+  return done;
+}
+
 void release_constant(std::uint32_t id, std::uint32_t constant) noexcept {
   guarded([&] {
     Host* host = Host::existing();

@@ -26,6 +26,10 @@ SubmitOutcome try_submit(std::uint32_t profile, const codec::EncodeBuffer& buffe
 // The bytes of `buffer` become a shared constant; the caller holds one reference.
 SubmitOutcome try_add_constant(std::uint32_t profile, const codec::EncodeBuffer& buffer,
                                std::uint32_t* constant) noexcept;
+// May the elements of a map, of `bytes` in all, lie in its constant?
+bool takes_map_by_number(std::uint32_t profile, std::uint64_t bytes) noexcept;
+// The tasks of such elements. False: the profile is closed, or its daemons cannot start.
+bool try_submit_map(std::uint32_t profile, const dispatch::MapSpec& spec, std::uint32_t* tasks) noexcept;
 void release_constant(std::uint32_t profile, std::uint32_t constant) noexcept;
 
 }  // namespace setsuna::host

@@ -377,10 +377,103 @@ SEXP decode_outcome(TaskRef ref, const Outcome& outcome) {
   if (task.where == Task::Where::kArea) {
     return decode_area(ref, outcome);
   }
-  return decode_plain(ref.profile, outcome.bytes, task.bytes);
+  const std::uint8_t* bytes = task.where == Task::Where::kSmall ? task.small : outcome.bytes;
+  return decode_plain(ref.profile, bytes, task.bytes);
+}
+
+constexpr int kCollectBatch = 256;
+
+// Copies the outcomes of the first tasks that are resolved, in order, under one lock.
+int fetch_outcomes(const TaskRef* refs, int count, Outcome* out) noexcept {
+  int fetched = 0;
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    Profile* profile = host->profile(refs[0].profile);
+    if (!profile->pool().resolved(refs[0].task) && !profile->pool().closed()) {
+      profile->progress();
+      host->settle(*profile);
+    }
+    for (; fetched < count && profile->pool().resolved(refs[fetched].task); ++fetched) {
+      const Task& task = profile->pool().task(refs[fetched].task);
+      std::memcpy(static_cast<void*>(&out[fetched].task), &task, sizeof(Task));
+      out[fetched].bytes = task.heap;
+      out[fetched].shared = reinterpret_cast<const std::uint8_t*>(profile->segment().base());
+      out[fetched].view = reinterpret_cast<const std::uint8_t*>(profile->segment().view());
+    }
+  });
+  return fetched;
+}
+
+// What to sleep on while the task `from` of a list is waited for, all of which are: one further on, so that this thread does
+// not wake for each. It must be in a slot.
+TaskRef far_target(SEXP list, R_xlen_t from) noexcept {
+  const TaskRef first = handle_ref(VECTOR_ELT(list, from));
+  TaskRef target = first;
+  guarded([&] {
+    Host* host = Host::existing();
+    std::lock_guard<std::mutex> lock(host->mutex());
+    Profile* profile = host->profile(first.profile);
+    for (R_xlen_t ahead = 16384; ahead >= 64; ahead /= 4) {
+      SEXP item = from + ahead < XLENGTH(list) ? VECTOR_ELT(list, from + ahead) : R_NilValue;
+      if (TYPEOF(item) != EXTPTRSXP || !is_handle(item) || handle_state(item) != HandleState::kOpen) {
+        continue;
+      }
+      const TaskRef ref = handle_ref(item);
+      if (ref.profile == first.profile && profile->pool().task(ref.task).state == dispatch::TaskState::kPlaced) {
+        target = ref;
+        return;
+      }
+    }
+  });
+  return target;
+}
+
+int open_refs(SEXP list, R_xlen_t from, TaskRef* refs) {
+  int count = 0;
+  for (; count < kCollectBatch && from + count < XLENGTH(list); ++count) {
+    SEXP item = VECTOR_ELT(list, from + count);
+    if (!is_handle(item) || handle_state(item) != HandleState::kOpen) {
+      break;
+    }
+    refs[count] = handle_ref(item);
+    if (refs[count].profile != refs[0].profile) {
+      break;
+    }
+  }
+  return count;
 }
 
 }  // namespace
+
+R_xlen_t collect_some(SEXP list, R_xlen_t from, SEXP out) {
+  const void* mark = vmaxget();
+  auto* refs = reinterpret_cast<TaskRef*>(R_alloc(kCollectBatch, sizeof(TaskRef)));
+  auto* outcomes = reinterpret_cast<Outcome*>(R_alloc(kCollectBatch, sizeof(Outcome)));
+  const int count = open_refs(list, from, refs);
+  int fetched = fetch_outcomes(refs, count, outcomes);
+  while (fetched == 0) {
+    const TaskRef target = far_target(list, from);
+    sleep_for_tasks(&target, 1, false);
+    R_CheckUserInterrupt();
+    fetched = fetch_outcomes(refs, count, outcomes);
+  }
+  for (int i = 0; i < fetched; ++i) {
+    SEXP handle = VECTOR_ELT(list, from + i);
+    // It may stand in the list twice, or decoding may have run code that collected it.
+    if (handle_state(handle) == HandleState::kOpen) {
+      SEXP value = PROTECT(decode_outcome(refs[i], outcomes[i]));
+      if (handle_state(handle) == HandleState::kOpen) {
+        collect_handle_later(handle, value);
+      }
+      UNPROTECT(1);
+    }
+    SET_VECTOR_ELT(out, from + i, handle_value(handle));
+  }
+  drain_dropped();
+  vmaxset(mark);
+  return from + fetched;
+}
 
 SEXP value_of(SEXP handle) {
   switch (handle_state(handle)) {

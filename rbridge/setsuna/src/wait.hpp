@@ -19,6 +19,8 @@ void sleep_for_profile(std::uint32_t profile, std::uint32_t ticket) noexcept;
 bool sleep_for_listeners() noexcept;
 // Waits until the mirai is resolved. May jump (user interrupt).
 void wait_for_handle(SEXP handle);
+// Puts the values of the list's mirai from `from` on into `out`, waiting for the first. The position behind. May jump.
+R_xlen_t collect_some(SEXP list, R_xlen_t from, SEXP out);
 // The value, decoded and cached; unresolved_value() while there is none. May jump.
 SEXP value_of(SEXP handle);
 

@@ -1,0 +1,415 @@
+// The pool under a seeded simulator with maps whose elements travel in ranges: among submits, cancels, timeouts, deaths and
+// everywhere(), daemons begin, finish and skip elements one by one. No element may be begun twice, or lost.
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "fake_world.hpp"
+
+namespace setsuna::dispatch {
+namespace {
+
+struct Expectation {
+  bool cancelled = false;
+  bool timed = false;
+  std::uint64_t deadline_ns = 0;
+  std::uint8_t retries = 0;
+  bool everywhere = false;
+  bool element = false;    // of a map that travels by number
+  std::uint64_t name = 0;  // of the map and the element
+  bool seen_resolved = false;
+  ErrorCode outcome = ErrorCode::kNone;
+};
+
+class MapSimulation {
+ public:
+  MapSimulation(std::uint32_t seed, bool dispatcher, bool seeded) : random_(seed), world_(8, 6) {
+    PoolConfig config;
+    config.dispatcher = dispatcher;
+    dispatcher_ = dispatcher;
+    config.seeded = seeded;
+    config.stream = stream_from_seed(static_cast<std::int32_t>(seed));
+    config.daemon_max = 6;
+    config.cancel_grace_ns = 50;
+    pool_ = std::make_unique<Pool>(config, world_, world_, world_);
+    pool_->set_store(
+        [](void* self, const std::uint8_t*, std::uint64_t, std::uint64_t* offset) {
+          auto* simulation = static_cast<MapSimulation*>(self);
+          *offset = simulation->new_block();
+          return true;
+        },
+        this);
+  }
+
+  void run(int steps) {
+    std::uint32_t epoch = 0;
+    for (int i = 0; i < 2; ++i) {
+      pool_->add_daemon(false, &epoch);
+    }
+    for (int i = 0; i < steps; ++i) {
+      step();
+      check();
+    }
+    finish();
+  }
+
+ private:
+  std::uint32_t pick(std::uint32_t below) {
+    return std::uniform_int_distribution<std::uint32_t>(0, below - 1)(random_);
+  }
+
+  std::uint64_t new_block() {
+    next_block_ += 64;
+    world_.allocate(next_block_);
+    return next_block_;
+  }
+
+  void step() {
+    const std::uint32_t what = pick(30);
+    switch (what < 18 ? what : what - 18) {
+      case 0:
+      case 1:
+      case 2: submit(); break;
+      case 3: cancel(); break;
+      case 4: drop(); break;
+      case 5:
+        now_ns_ += pick(40);
+        pool_->on_time(now_ns_);
+        break;
+      case 6:
+      case 7: daemon_step(); break;
+      case 8: die(); break;
+      case 9: start_spawned(); break;
+      case 10: everywhere(); break;
+      case 11: submit_map(); break;
+      case 12:
+      case 13:
+      case 14:
+      case 15:
+      case 16:
+      case 17: element_step(pick(world_.daemon_max())); break;
+      default: pool_->progress(); break;
+    }
+  }
+
+  void submit() {
+    static const std::uint8_t bytes[64] = {};
+    SubmitSpec spec;
+    spec.bytes = bytes;
+    spec.length = pick(64);
+    if (pick(4) == 0) {
+      spec.in_area = true;
+      spec.area_offset = new_block();
+      spec.length = 1000;
+      spec.block = pool_->new_block_id();
+      if (pick(2) == 0) {
+        world_.held_blocks.insert(spec.block);
+      }
+    }
+    Expectation expected;
+    spec.retries = static_cast<std::uint8_t>(pick(3));
+    expected.retries = spec.retries;
+    if (pick(3) == 0) {
+      spec.deadline_ns = now_ns_ + 1 + pick(100);
+      expected.timed = true;
+      expected.deadline_ns = spec.deadline_ns;
+    }
+    spec.notify = pick(4) == 0;
+    std::uint32_t constant = kNoConstant;
+    if (pick(5) == 0) {
+      Constant made;
+      made.offset = new_block();
+      made.bytes = 64;
+      constant = pool_->add_constant(made);
+      spec.constant = constant;
+    }
+    add(spec, expected);
+    if (constant != kNoConstant) {
+      pool_->release_constant(constant);
+    }
+  }
+
+  void add(const SubmitSpec& spec, const Expectation& expected) {
+    bool wake = false;
+    std::uint32_t queue = 0;
+    const std::uint32_t index = pool_->submit(spec, now_ns_, &wake, &queue);
+    ASSERT_FALSE(tasks_.contains(index)) << "a task index in use was given out again";
+    tasks_[index] = expected;
+  }
+
+  void submit_map() {
+    Constant made;
+    made.offset = new_block();
+    made.bytes = 64;
+    const std::uint32_t constant = pool_->add_constant(made);
+    const std::uint64_t key = ++maps_;
+    keys_[world_key(constant)] = key;
+    MapSpec spec;
+    spec.constant = constant;
+    for (std::uint32_t part = 0; part < 2 && pool_->takes_ranges(); ++part) {
+      std::vector<std::uint32_t> tasks(1 + pick(70));
+      spec.count = static_cast<std::uint32_t>(tasks.size());
+      pool_->submit_map(spec, now_ns_, tasks.data());
+      for (std::uint32_t i = 0; i < spec.count; ++i) {
+        ASSERT_FALSE(tasks_.contains(tasks[i]));
+        Expectation expected;
+        expected.element = true;
+        expected.name = (key << 32) | (spec.first + i);
+        tasks_[tasks[i]] = expected;
+      }
+      spec.first += spec.count;
+    }
+    pool_->release_constant(constant);
+  }
+
+  // Constants of maps are told apart by their block, as daemons see it.
+  std::uint64_t world_key(std::uint32_t) const { return next_block_; }
+
+  // A daemon begins or finishes an element of its range, or ends the range early.
+  void element_step(std::uint32_t d) {
+    if (world_.daemon(d).running == runtime::kNoSlot || !world_.daemon(d).alive || world_.daemon(d).killed ||
+        !world_.in_range(d)) {
+      return;
+    }
+    FakeWorld::Slot& slot = world_.slot(world_.daemon(d).running);
+    if (element_begun_[d]) {
+      const bool large = pick(8) == 0;
+      next_block_ += large ? 64 : 0;
+      world_.finish_element(d, large ? next_block_ : 0);
+      element_begun_[d] = false;
+      if (large || slot.at + kEntryAreaBytes > runtime::kInlineResultBytes || pick(30) == 0) {
+        world_.finish_range(d, 1 + pick(3) * 100'000);
+      }
+      return;
+    }
+    if (slot.progress == world_.range_count(d)) {
+      world_.finish_range(d, 1 + pick(2) * 1000);
+      return;
+    }
+    if (world_.begin_element(d)) {
+      element_begun_[d] = true;
+      note_begun((keys_[slot.content.const_offset] << 32) | world_.range_element(d, slot.progress));
+    }
+  }
+
+  void note_begun(std::uint64_t name) { EXPECT_TRUE(begun_.insert(name).second) << "an element was begun twice"; }
+
+  void everywhere() {
+    static const std::uint8_t bytes[8] = {};
+    for (std::uint32_t d = 0; d < pool_->daemons().size(); ++d) {
+      if (pool_->daemons()[d].state == DaemonInfo::State::kLive) {
+        SubmitSpec spec;
+        spec.kind = TaskKind::kEverywhere;
+        spec.bytes = bytes;
+        spec.length = sizeof(bytes);
+        spec.queue = d;
+        Expectation expected;
+        expected.everywhere = true;
+        add(spec, expected);
+      }
+    }
+    pool_->log_everywhere(bytes, sizeof(bytes));
+  }
+
+  std::map<std::uint32_t, Expectation>::iterator any_task() {
+    if (tasks_.empty()) {
+      return tasks_.end();
+    }
+    auto it = tasks_.begin();
+    std::advance(it, pick(static_cast<std::uint32_t>(tasks_.size())));
+    return it;
+  }
+
+  void cancel() {
+    const auto it = any_task();
+    if (it == tasks_.end()) {
+      return;
+    }
+    const bool was_open = !pool_->resolved(it->first);
+    const bool cancelled = pool_->cancel(it->first, ErrorCode::kCancelled, now_ns_);
+    EXPECT_TRUE(was_open || !cancelled);
+    EXPECT_TRUE(pool_->resolved(it->first));
+    it->second.cancelled = it->second.cancelled || cancelled;
+  }
+
+  void drop() {
+    const auto it = any_task();
+    if (it != tasks_.end() && pool_->resolved(it->first)) {
+      judge(it->first, it->second);
+      pool_->drop(it->first);
+      tasks_.erase(it);
+    }
+  }
+
+  void daemon_step() {
+    const std::uint32_t d = pick(world_.daemon_max());
+    if (world_.daemon(d).running != runtime::kNoSlot && world_.in_range(d)) {
+      element_step(d);
+    } else if (!claim(d)) {
+      const bool large = pick(4) == 0;
+      next_block_ += large ? 64 : 0;
+      world_.complete(d, large ? 5000 : pick(100), next_block_);
+    }
+    if (pick(3) == 0 && !world_.held_blocks.empty()) {
+      world_.held_blocks.erase(world_.held_blocks.begin());
+    }
+  }
+
+  bool claim(std::uint32_t d) {
+    if (!world_.claim(d)) {
+      return false;
+    }
+    element_begun_[d] = false;
+    const FakeWorld::Slot& slot = world_.slot(world_.daemon(d).running);
+    if ((slot.content.flags & runtime::kTaskIndexed) != 0 && slot.content.kind == TaskKind::kMapElement) {
+      std::uint64_t element = 0;
+      std::memcpy(&element, slot.bytes.data(), sizeof(element));
+      note_begun((keys_[slot.content.const_offset] << 32) | element);
+    }
+    return true;
+  }
+
+  void die() {
+    const std::uint32_t d = pick(world_.daemon_max());
+    const FakeWorld::Daemon& daemon = world_.daemon(d);
+    if (daemon.alive && (daemon.killed || pick(4) == 0)) {
+      DeathNote note;
+      note.pid = static_cast<std::int32_t>(d) + 1;
+      note.wait_status = 9;
+      pool_->on_dead(d, daemon.epoch, note, pick(5) == 0);
+    }
+  }
+
+  void start_spawned() {
+    for (const auto& [index, epoch] : world_.spawned) {
+      world_.daemon(index).alive = true;
+      pool_->on_forked(index, epoch, static_cast<std::int32_t>(index) + 1);
+      pool_->on_online(index, epoch);
+    }
+    world_.spawned.clear();
+    if (pool_->alive() == 0) {
+      std::uint32_t epoch = 0;
+      pool_->add_daemon(false, &epoch);
+    }
+  }
+
+  // What it became must be something that could have happened to it.
+  void judge(std::uint32_t index, const Expectation& expected) {
+    const Task& task = pool_->task(index);
+    switch (task.error) {
+      case ErrorCode::kNone:
+        EXPECT_FALSE(expected.cancelled);
+        if (expected.element) {
+          EXPECT_TRUE(begun_.contains(expected.name)) << "a value of an element that nobody has begun";
+        }
+        break;
+      case ErrorCode::kCancelled: EXPECT_TRUE(expected.cancelled); break;
+      case ErrorCode::kTimedOut:
+        EXPECT_TRUE(expected.timed);
+        EXPECT_LE(expected.deadline_ns, now_ns_);
+        break;
+      case ErrorCode::kReset:
+        EXPECT_FALSE(expected.cancelled);
+        // Elements that nobody had begun go to others, unless they waited for this daemon alone.
+        EXPECT_TRUE(!expected.element || begun_.contains(expected.name) || !dispatcher_ || pool_->gave_up());
+        break;
+      case ErrorCode::kClosed: EXPECT_TRUE(pool_->closed()); break;
+    }
+  }
+
+  void check() {
+    pool_->sanity_check();
+    for (auto& [index, expected] : tasks_) {
+      const bool resolved = pool_->resolved(index);
+      ASSERT_TRUE(resolved || !expected.seen_resolved) << "a resolved task became unresolved";
+      if (resolved && expected.seen_resolved) {
+        ASSERT_EQ(pool_->task(index).error, expected.outcome) << "an outcome changed";
+      }
+      expected.seen_resolved = resolved;
+      expected.outcome = pool_->task(index).error;
+    }
+    for (std::uint32_t index : pool_->take_notifications()) {
+      EXPECT_TRUE(pool_->resolved(index));
+    }
+  }
+
+  void run_on(std::uint32_t d) {
+    if (world_.daemon(d).running != runtime::kNoSlot && world_.in_range(d)) {
+      for (int i = 0; i < 8; ++i) {
+        element_step(d);
+      }
+    } else if (!claim(d)) {
+      world_.complete(d, 8, 0);
+    }
+  }
+
+  // Everything resolves once daemons run on and nothing more happens to them; then every block is back.
+  void finish() {
+    for (int round = 0; round < 8000 && pool_->unfinished() > 0; ++round) {
+      start_spawned();
+      for (std::uint32_t d = 0; d < world_.daemon_max(); ++d) {
+        if (world_.daemon(d).killed && world_.daemon(d).alive) {
+          pool_->on_dead(d, world_.daemon(d).epoch, DeathNote{}, false);
+        }
+        run_on(d);
+      }
+      pool_->progress();
+      if (round % 16 == 0) {
+        check();
+      }
+    }
+    EXPECT_EQ(pool_->unfinished(), 0U) << "tasks that nobody runs";
+    world_.held_blocks.clear();
+    for (int i = 0; i < 2000; ++i) {  // abandoned tasks end too
+      for (std::uint32_t d = 0; d < world_.daemon_max(); ++d) {
+        run_on(d);
+      }
+      pool_->progress();
+    }
+    pool_->reset();
+    for (const auto& [index, expected] : tasks_) {
+      judge(index, expected);
+      pool_->drop(index);
+    }
+    pool_->progress();
+    pool_->sweep_blocks();
+    EXPECT_EQ(pool_->handles(), 0U);
+    EXPECT_EQ(pool_->used_bytes(), 0U);
+    EXPECT_EQ(world_.blocks(), 0U) << "blocks that were never released";
+    EXPECT_TRUE(world_.closed);
+  }
+
+  std::mt19937 random_;
+  FakeWorld world_;
+  std::unique_ptr<Pool> pool_;
+  std::map<std::uint32_t, Expectation> tasks_;
+  std::uint64_t now_ns_ = 1;
+  std::uint64_t next_block_ = 0;
+  bool dispatcher_ = true;
+  std::uint64_t maps_ = 0;
+  std::map<std::uint64_t, std::uint64_t> keys_;  // maps by the block of their constant
+  std::set<std::uint64_t> begun_;
+  std::map<std::uint32_t, bool> element_begun_;  // by daemon
+};
+
+class PoolMapSimulation : public testing::TestWithParam<std::tuple<bool, bool>> {};
+
+TEST_P(PoolMapSimulation, EveryElementResolvesOnceAndIsBegunOnce) {
+  const auto [dispatcher, seeded] = GetParam();
+  for (std::uint32_t seed = 1; seed <= 150; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    MapSimulation simulation(seed, dispatcher, seeded);
+    simulation.run(400);
+    if (testing::Test::HasFailure()) {
+      return;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, PoolMapSimulation, testing::Combine(testing::Bool(), testing::Bool()));
+
+}  // namespace
+}  // namespace setsuna::dispatch
