@@ -109,6 +109,7 @@ class DaemonPort {
   bool take_element(const Claim& claim, std::uint32_t position) {
     const std::uint64_t bit = std::uint64_t{1} << position;
     // ORDERING take/take: one read-modify-write decides between this daemon and the host; whoever sets the bit has it.
+    // Equivalent without either: the bit alone decides, nothing is read through it.
     return (slot(claim).taken.fetch_or(bit, std::memory_order_acq_rel) & bit) == 0;
   }
   // `count` entries are complete in the result area.

@@ -107,7 +107,7 @@ class HostPort {
 
   // Asks the daemon that runs (slot, generation) to interrupt it. Returns the daemon's index for the signal, or
   // kNoSlot if the task is not running any more. (mutex)
-  std::uint32_t request_cancel(std::uint32_t slot, std::uint32_t generation) {
+  std::uint32_t request_cancel(std::uint32_t slot, std::uint32_t generation, std::uint64_t element = 0) {
     const SlotWord seen = word(slot);
     if (seen.state() != SlotState::kClaimed || seen.generation() != generation) {
       return kNoSlot;
@@ -118,7 +118,7 @@ class HostPort {
     // ORDERING current/cancel: acquire pairs with the release of the daemon's reread in cancelled().
     // Equivalent without release: nothing is read through the request.
     (mailed ? record.cancel_mailed : record.cancel)
-        .exchange(((std::uint64_t{slot} + 1) << 32) | generation, std::memory_order_acq_rel);
+        .exchange(element | ((std::uint64_t{slot} + 1) << 32) | generation, std::memory_order_acq_rel);
     return seen.owner();
   }
 
@@ -127,6 +127,7 @@ class HostPort {
   // The bits that were set before: their elements are not the caller's (again).
   std::uint64_t take_elements(std::uint32_t slot, std::uint64_t bits) {
     // ORDERING take/take: as in DaemonPort::take_element().
+    // Equivalent without either: the bit alone decides, nothing is read through it.
     return view_.slots[slot].taken.fetch_or(bits, std::memory_order_acq_rel);
   }
   std::uint32_t progress(std::uint32_t slot) const {
@@ -135,17 +136,7 @@ class HostPort {
   }
   // Like request_cancel(), for the element that the owner has taken and not finished.
   std::uint32_t request_cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position) {
-    const SlotWord seen = word(slot);
-    if (seen.state() != SlotState::kClaimed || seen.generation() != generation) {
-      return kNoSlot;
-    }
-    DaemonRecord<Atom>& record = view_.daemon(seen.owner());
-    const bool mailed = places_[slot].queue != kReadyQueue;
-    const std::uint64_t claim = ((std::uint64_t{slot} + 1) << 32) | generation;
-    // ORDERING current/cancel: before the signal; the owner reads it after it took the element, its handler at the signal.
-    (mailed ? record.cancel_mailed : record.cancel)
-        .exchange(claim | (std::uint64_t{position + 1} << 52), std::memory_order_acq_rel);
-    return seen.owner();
+    return request_cancel(slot, generation, std::uint64_t{position + 1} << 52);
   }
 
   // CLAIMED -> DOOMED: the caller must now kill the owner. False: it finished first; no kill. (mutex)

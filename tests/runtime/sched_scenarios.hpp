@@ -483,6 +483,62 @@ class HoldProgram : public QueueProgram {
   bool freed_ = false;
 };
 
+// --- Elements of a map that share a slot ----------------------------------------------------------------------
+
+// While the daemon evaluates them, the host reads what is complete and takes back what has not begun.
+class RangeProgram : public QueueProgram {
+ public:
+  explicit RangeProgram(const QueueShape& shape) : QueueProgram(shape) {
+    for (sched::Plain& entry : entries_) {
+      entry.name("an element's outcome");
+    }
+  }
+
+ protected:
+  static constexpr std::uint32_t kElements = 2;
+
+  void begin() override {
+    for (sched::Plain& entry : entries_) {
+      entry.reset(0);
+    }
+    evaluated_ = taken_back_ = 0;
+    QueueProgram::begin();
+  }
+  void host_main() override {
+    submit(0);
+    lock();
+    const std::uint32_t slot = tasks_[0].slot;
+    const std::uint32_t complete = host_->progress(slot);
+    for (std::uint32_t i = 0; i < complete; ++i) {
+      require(entries_[i].read() != 0, "an outcome was counted before it was written");
+    }
+    const std::uint64_t all = (std::uint64_t{1} << kElements) - 1;
+    taken_back_ = ~host_->take_elements(slot, all) & all;
+    require((taken_back_ & evaluated_) == 0, "an element that had begun was taken back");
+    unlock();
+    wait_for_all();
+  }
+  void evaluate(std::uint32_t daemon, const Claim& claim, int task) override {
+    std::uint32_t count = 0;
+    for (std::uint32_t position = 0; position < kElements; ++position) {
+      if (port(daemon).take_element(claim, position)) {
+        evaluated_ |= std::uint64_t{1} << position;
+        require((taken_back_ & evaluated_) == 0, "an element that was taken back was evaluated");
+        entries_[count].write(position + 1);
+        port(daemon).publish_progress(claim, ++count);
+      }
+    }
+    QueueProgram::evaluate(daemon, claim, task);
+  }
+  void check_end() override {
+    require((evaluated_ | taken_back_) == (std::uint64_t{1} << kElements) - 1, "an element was lost");
+  }
+
+  std::array<sched::Plain, kElements> entries_;
+  std::uint64_t evaluated_ = 0;
+  std::uint64_t taken_back_ = 0;
+};
+
 // --- The spill -------------------------------------------------------------------------------------------------
 
 // More tasks than slots, and the R thread computes: the reactor refills. `cancelled_` queued tasks become tombstones.
@@ -964,6 +1020,7 @@ inline const std::vector<Scenario>& weak_scenarios() {
   static constexpr sched::Bounds kKill{.preemptions = 1, .stale_reads = 1, .kills = 1};
   static const std::vector<Scenario> all = {
       {"online", program<OnlineProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 0}), kDeep},
+      {"range", program<RangeProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
       {"small_ring", program<SmallRingProgram>(), kDeep},
       {"ring_one_consumer", program<RingProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 3}, 3), kDeep},
       {"two_sleepers", program<SleepersProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kTwo},
