@@ -268,8 +268,8 @@ SEXP daemon_kill(SEXP id, SEXP index) {
   return Rf_ScalarLogical(killed);
 }
 
-// Seat `seat` (from 1) gets another URL; who sits there is ended. `options`: its `access`, as for profile_open. The URL with the
-// port that was taken.
+// Seat `seat` (from 1) gets another URL; who sits there is ended. `options`: its `access`, as for profile_open. The URL with
+// the port that was taken.
 SEXP profile_move_seat(SEXP id, SEXP seat, SEXP url, SEXP options) {
   refuse_in_fork();
   static std::string text;
