@@ -23,7 +23,7 @@ std::uint8_t* copy_bytes(const std::uint8_t* bytes, std::uint64_t length) {
   if (copy == nullptr) {
     throw std::bad_alloc();
   }
-  std::memcpy(copy, bytes, length);
+  std::copy_n(bytes, length, copy);
   return copy;
 }
 
@@ -31,7 +31,7 @@ std::uint8_t* copy_bytes(const std::uint8_t* bytes, std::uint64_t length) {
 void keep_bytes(Task& task, const std::uint8_t* bytes, std::uint64_t length) {
   if (length <= kSmallBytes) {
     task.where = Task::Where::kSmall;
-    std::memcpy(task.small, bytes, length);
+    std::copy_n(bytes, length, task.small);  // of no bytes: from nowhere
   } else {
     task.heap = copy_bytes(bytes, length);
     task.where = Task::Where::kHeap;

@@ -205,7 +205,7 @@ ResolveResult resolve(const Url& url) {
 }
 
 std::string explain_connect_error(int error) {
-  const std::string cause = std::strerror(error);
+  std::string cause = std::strerror(error);
   switch (error) {
     case ECONNREFUSED: return cause + "; nobody listens there: start the host first, and check the port";
     case ETIMEDOUT: return cause + "; the machine does not answer: check the address, and firewalls on the way";

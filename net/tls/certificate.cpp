@@ -53,7 +53,7 @@ bool add_names(X509* certificate, const char* const* names, std::size_t name_cou
     if (name == nullptr || sk_GENERAL_NAME_push(list.get(), name.get()) == 0) {
       return false;
     }
-    name.release();
+    static_cast<void>(name.release());  // the list has it
   }
   return X509_add1_ext_i2d(certificate, NID_subject_alt_name, list.get(), 0, 0) == 1;
 }

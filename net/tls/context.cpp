@@ -5,9 +5,11 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "net/tls/errors.hpp"
 
@@ -31,11 +33,12 @@ bssl::UniquePtr<SSL_CTX> new_ssl_context() {
 // Never asks at the terminal.
 int give_password(char* out, int size, int, void* user) {
   const auto* password = static_cast<const char*>(user);
-  if (password == nullptr || std::strlen(password) > static_cast<std::size_t>(size)) {
+  const std::string_view given = password == nullptr ? std::string_view() : std::string_view(password);
+  if (password == nullptr || given.size() > static_cast<std::size_t>(size)) {
     return -1;
   }
-  std::memcpy(out, password, std::strlen(password));
-  return static_cast<int>(std::strlen(password));
+  std::copy(given.begin(), given.end(), out);
+  return static_cast<int>(given.size());
 }
 
 bool is_encrypted(const char* key) {
