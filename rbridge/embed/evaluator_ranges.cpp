@@ -23,7 +23,6 @@ using dispatch::kEntrySkip;
 using dispatch::kEntryValueMax;
 
 constexpr std::uint64_t kRangeLongestNs = 2'000'000;  // then the rest goes back: others may be idle
-constexpr std::uint64_t kBriefNs = 400;               // in which nobody calls setwd(): two system calls, from R
 
 void entry_done(std::uint32_t bytes) {
   hand.at += bytes;
@@ -135,7 +134,7 @@ void finish_element_scope(std::uint32_t flags, std::uint64_t const_key) {
   }
   leave_stream(flags);
   if (options.cleanup) {
-    TaskScope::restore(took_ns < kBriefNs);
+    TaskScope::restore(took_ns);
   } else {
     TaskScope::unbind_globals();
   }

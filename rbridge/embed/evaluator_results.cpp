@@ -142,7 +142,7 @@ void finish_scope(std::uint32_t flags, std::uint64_t const_key) {
   keep_tempdir();
   leave_stream(flags);
   if (options.cleanup) {
-    TaskScope::restore();
+    TaskScope::restore(runtime::monotonic_ns() - hand.started_ns);
   } else {
     TaskScope::unbind_globals();
   }

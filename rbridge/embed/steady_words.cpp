@@ -31,6 +31,21 @@ bool layout_known() {
   return known;
 }
 
+template <class Item>
+bool make_room(Item*& items, std::size_t count, std::size_t& capacity) {
+  if (count < capacity) {
+    return true;
+  }
+  const std::size_t more = capacity == 0 ? 64 : capacity * 2;
+  auto* grown = more > kMaxWords ? nullptr : static_cast<Item*>(std::realloc(items, more * sizeof(Item)));
+  if (grown == nullptr) {
+    return false;
+  }
+  items = grown;
+  capacity = more;
+  return true;
+}
+
 bool has_no_state(SEXP env) {
   return env == R_GlobalEnv || env == R_BaseEnv || env == R_EmptyEnv || env == R_BaseNamespace ||
          R_IsNamespaceEnv(env) || R_IsPackageEnv(env);
@@ -50,23 +65,26 @@ void SteadyWords::release() {
     kept_ = nullptr;
   }
   std::free(words_);
+  std::free(pairs_);
   words_ = nullptr;
-  count_ = capacity_ = 0;
+  pairs_ = nullptr;
+  word_count_ = word_capacity_ = pair_count_ = pair_capacity_ = 0;
   visits_ = 0;
 }
 
 bool SteadyWords::add(const SEXP* at) {
-  if (count_ == capacity_) {
-    const std::size_t capacity = capacity_ == 0 ? 64 : capacity_ * 2;
-    auto* grown = static_cast<Word*>(std::realloc(words_, capacity * sizeof(Word)));
-    if (grown == nullptr || capacity > kMaxWords) {
-      words_ = grown == nullptr ? words_ : grown;
-      return false;
-    }
-    words_ = grown;
-    capacity_ = capacity;
+  if (!make_room(words_, word_count_, word_capacity_)) {
+    return false;
   }
-  words_[count_++] = {at, *at};
+  words_[word_count_++] = {at, *at};
+  return true;
+}
+
+bool SteadyWords::add_two(const SEXP* at) {
+  if (!make_room(pairs_, pair_count_, pair_capacity_)) {
+    return false;
+  }
+  pairs_[pair_count_++] = {at, {at[0], at[1]}};
   return true;
 }
 
@@ -83,15 +101,12 @@ bool SteadyWords::add_list(SEXP list, SEXP except) {
     keep(list);
   }
   for (SEXP cell = list; cell != R_NilValue; cell = CDR(cell)) {
-    if (TYPEOF(cell) != LISTSXP || !add(field(cell, 1))) {
+    if (TYPEOF(cell) != LISTSXP || !(TAG(cell) == except ? add(field(cell, 1)) : add_two(field(cell, 0)))) {
       return false;
     }
     // A cell that leaves the list must not be reused while its words are watched.
     if (cell != list) {
       keep(cell);
-    }
-    if (TAG(cell) != except && !add(field(cell, 0))) {
-      return false;
     }
   }
   return true;
@@ -103,7 +118,7 @@ bool SteadyWords::add_environment(SEXP env, SEXP except) {
   }
   keep(env);
   SEXP table = HASHTAB(env);
-  if (!add(field(env, 0)) || !add(field(env, 1)) || !add(field(env, 2)) || !add(field(env, -3))) {
+  if (!add_two(field(env, 0)) || !add(field(env, 2)) || !add(field(env, -3))) {
     return false;
   }
   if (table == R_NilValue) {
@@ -115,7 +130,8 @@ bool SteadyWords::add_environment(SEXP env, SEXP except) {
   keep(table);
   const auto* buckets = static_cast<const SEXP*>(DATAPTR_RO(table));
   for (R_xlen_t i = 0; i < XLENGTH(table); ++i) {
-    if (!add(buckets + i) || !add_list(buckets[i], except)) {
+    const bool added = i % 2 != 0 || (i + 1 < XLENGTH(table) ? add_two(buckets + i) : add(buckets + i));
+    if (!added || !add_list(buckets[i], except)) {
       return false;
     }
   }
@@ -127,6 +143,11 @@ bool SteadyWords::add_enclosing(SEXP env) { return layout_known() && keep(env) &
 bool SteadyWords::add_base_value(SEXP symbol) {
   return layout_known() && *field(symbol, 0) == PRINTNAME(symbol) && *field(symbol, 1) == SYMVALUE(symbol) &&
          add(field(symbol, 1));
+}
+
+bool SteadyWords::add_unused_promise(SEXP x) {
+  return layout_known() && TYPEOF(x) == PROMSXP && *field(x, 0) == PRVALUE(x) && PRVALUE(x) == R_UnboundValue &&
+         keep(x) && add(field(x, 0));
 }
 
 bool SteadyWords::seen(SEXP x) const {

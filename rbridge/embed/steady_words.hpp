@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "rbridge/codec/r_api.hpp"
 
@@ -23,13 +24,19 @@ class SteadyWords {
   // Everything with a state of its own that can be reached from x: environments, promises. False: too much, or a kind of
   // object whose state is not seen (external pointers).
   bool add_reachable(SEXP x);
+  // False for one that has been forced, or is no promise.
+  bool add_unused_promise(SEXP x);
+  // All are looked at: they nearly always are unchanged, and so no load waits for a branch.
   bool unchanged() const {
-    for (std::size_t i = 0; i < count_; ++i) {
-      if (*words_[i].at != words_[i].value) {
-        return false;
-      }
+    Two differ = {0, 0};
+    for (std::size_t i = 0; i < pair_count_; ++i) {
+      differ |= *reinterpret_cast<const Two*>(pairs_[i].at) ^ *reinterpret_cast<const Two*>(pairs_[i].values);
     }
-    return true;
+    bool same = (differ[0] | differ[1]) == 0;
+    for (std::size_t i = 0; i < word_count_; ++i) {
+      same = same && *words_[i].at == words_[i].value;
+    }
+    return same;
   }
   void release();
 
@@ -38,7 +45,14 @@ class SteadyWords {
     const SEXP* at;
     SEXP value;
   };
+  // Two words that lie side by side are compared at once.
+  using Two [[gnu::vector_size(16), gnu::aligned(8), gnu::may_alias]] = std::uint64_t;
+  struct Pair {
+    const SEXP* at;
+    SEXP values[2];
+  };
   bool add(const SEXP* at);
+  bool add_two(const SEXP* at);
   bool keep(SEXP x);
   bool visit(SEXP x, int depth);
   bool visit_environment(SEXP env, int depth);
@@ -46,7 +60,9 @@ class SteadyWords {
   bool seen(SEXP x) const;
 
   Word* words_ = nullptr;
-  std::size_t count_ = 0, capacity_ = 0;
+  std::size_t word_count_ = 0, word_capacity_ = 0;
+  Pair* pairs_ = nullptr;
+  std::size_t pair_count_ = 0, pair_capacity_ = 0;
   SEXP kept_ = nullptr;  // a preserved list of what is watched
   std::size_t visits_ = 0;
 };

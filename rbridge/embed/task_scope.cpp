@@ -1,10 +1,9 @@
 #include "rbridge/embed/task_scope.hpp"
 
-#include <unistd.h>
-
 #include <cstring>
 
 #include "rbridge/embed/steady_words.hpp"
+#include "rbridge/embed/working_directory.hpp"
 
 namespace setsuna::embed {
 namespace {
@@ -12,11 +11,13 @@ namespace {
 // Kept alive through one preserved list; R objects only, no destructors.
 enum Root { kRestore, kCalm, kGlobalNames, kGlobalValues, kOptionTags, kOptionValues, kSearch, kHidden, kRootCount };
 SEXP roots = nullptr;
-char directory[4096];
+WorkingDirectory directory;
 SEXP options_symbol = nullptr;
 const ScopeExtra* extra = nullptr;
 SteadyWords steady;  // of variables, options and the search path: while they are unchanged, nothing has to be compared
 bool steady_known = false;
+SteadyWords calm_words;  // of the functions of base whose effect outlasts a task
+bool calm_known = false;
 
 SEXP root(Root which) { return VECTOR_ELT(roots, which); }
 void set_root(Root which, SEXP value) { SET_VECTOR_ELT(roots, which, value); }
@@ -71,11 +72,6 @@ bool search_changed() {
   return i != XLENGTH(saved);
 }
 
-bool directory_changed() {
-  char now[sizeof(directory)];
-  return ::getcwd(now, sizeof(now)) == nullptr || std::strcmp(now, directory) != 0;
-}
-
 void save_globals() {
   SEXP all = PROTECT(global_names());
   const R_xlen_t n = XLENGTH(all);
@@ -128,6 +124,17 @@ void save_search() {
   UNPROTECT(1);
 }
 
+// R does not tell whether a time limit or a diversion is in force, but functions of base are promises until their first use:
+// as long as nobody ever called these, there is none.
+void watch_calm() {
+  calm_words.begin();
+  calm_known = true;
+  for (const char* name : {"setTimeLimit", "setSessionTimeLimit", "sink"}) {
+    SEXP symbol = Rf_install(name);
+    calm_known = calm_known && calm_words.add_base_value(symbol) && calm_words.add_unused_promise(SYMVALUE(symbol));
+  }
+}
+
 void watch_words() {
   steady_known = false;
   steady.begin();
@@ -161,7 +168,7 @@ void call_restore(bool globals, bool options, bool search, bool dir) {
   SEXP g = PROTECT(globals ? values : R_NilValue);
   SEXP o = PROTECT(options ? named_options() : R_NilValue);
   SEXP s = PROTECT(search ? root(kSearch) : R_NilValue);
-  SEXP d = PROTECT(dir ? Rf_mkString(directory) : R_NilValue);
+  SEXP d = PROTECT(dir ? Rf_mkString(directory.path()) : R_NilValue);
   SEXP call = PROTECT(Rf_lang5(root(kRestore), g, o, s, d));
   Rf_eval(call, R_BaseEnv);
   UNPROTECT(6);
@@ -196,22 +203,17 @@ void TaskScope::initialize(SEXP restore, SEXP calm_function) {
   }
   set_root(kRestore, restore);
   set_root(kCalm, calm_function);
+  watch_calm();
   take_baseline();
 }
 
 void TaskScope::calm() {
-  // R does not tell whether a time limit or a diversion is in force, but functions of base are promises until their first
-  // use: a daemon in which nobody ever called these pays three loads a task.
-  static SEXP const watched[] = {Rf_install("setTimeLimit"), Rf_install("setSessionTimeLimit"), Rf_install("sink")};
-  for (SEXP symbol : watched) {
-    SEXP bound = Rf_findVarInFrame(R_BaseEnv, symbol);
-    if (TYPEOF(bound) != PROMSXP || PRVALUE(bound) != R_UnboundValue) {
-      SEXP call = PROTECT(Rf_lang1(root(kCalm)));
-      Rf_eval(call, R_BaseEnv);
-      UNPROTECT(1);
-      return;
-    }
+  if (calm_known && calm_words.unchanged()) {
+    return;
   }
+  SEXP call = PROTECT(Rf_lang1(root(kCalm)));
+  Rf_eval(call, R_BaseEnv);
+  UNPROTECT(1);
 }
 
 void TaskScope::add(const ScopeExtra* with) { extra = with; }
@@ -225,9 +227,7 @@ void TaskScope::take_baseline() {
   save_options();
   save_search();
   watch_words();
-  if (::getcwd(directory, sizeof(directory)) == nullptr) {
-    std::strcpy(directory, "/");
-  }
+  directory.remember();
 }
 
 void TaskScope::bind_globals(SEXP values) {
@@ -265,7 +265,7 @@ void TaskScope::restore_all() {
   watch_words();
 }
 
-void TaskScope::restore(bool brief) {
+void TaskScope::restore(std::uint64_t took_ns) {
   if (R_EnvironmentIsLocked(R_GlobalEnv) != FALSE) {
     restore_all();
     return;
@@ -274,13 +274,13 @@ void TaskScope::restore(bool brief) {
   if (extra != nullptr && extra->changed()) {
     extra->restore();
   }
-  if (steady_known && steady.unchanged() && (brief || !directory_changed())) {
+  if (steady_known && steady.unchanged() && !directory.changed_in(took_ns)) {
     return;
   }
   const bool globals = globals_changed();
   const bool options = options_changed();
   const bool search = search_changed();
-  const bool dir = directory_changed();
+  const bool dir = directory.changed();
   if (globals || options || search || dir) {
     call_restore(globals, options, search, dir);
   }

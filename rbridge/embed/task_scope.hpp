@@ -2,6 +2,8 @@
 // packages, working directory. Noticing that nothing changed costs a few hundred nanoseconds; undoing runs R code.
 #pragma once
 
+#include <cstdint>
+
 #include "rbridge/codec/r_api.hpp"
 
 namespace setsuna::embed {
@@ -27,9 +29,8 @@ class TaskScope {
   static void take_baseline();
   // Binds `values` (a named list, or NULL) as globals for one task, remembering what they hide. May jump.
   static void bind_globals(SEXP values);
-  // Undoes what differs from the baseline. `brief`: the task was too short to have changed the working directory. May jump
-  // (the restore function is R code).
-  static void restore(bool brief = false);
+  // Undoes what differs from the baseline, after a task that took took_ns. May jump (the restore function is R code).
+  static void restore(std::uint64_t took_ns);
   // The same without looking what differs: after restore() has failed. May jump.
   static void restore_all();
   // Only what bind_globals() did: with `cleanup = FALSE`.

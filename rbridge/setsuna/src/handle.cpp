@@ -200,7 +200,14 @@ SEXP make_resolved_handle(SEXP value) {
   return handle;
 }
 
-bool is_handle(SEXP x) { return TYPEOF(x) == EXTPTRSXP && Rf_inherits(x, "mirai"); }
+bool is_handle(SEXP x) {
+  if (TYPEOF(x) != EXTPTRSXP) {
+    return false;
+  }
+  SEXP attributes = ATTRIB(x);  // those of nearly all: the one cell that with_class() made
+  return (class_vector != nullptr && attributes != R_NilValue && CAR(attributes) == class_vector) ||
+         Rf_inherits(x, "mirai") != FALSE;
+}
 
 HandleState handle_state(SEXP handle) {
   void* address = R_ExternalPtrAddr(handle);
