@@ -86,8 +86,13 @@ class Pool final : private HarvestSink, private ReapSink {
   Pool& operator=(const Pool&) = delete;
 
   // --- Tasks -----------------------------------------------------------------------------------------------
-  // Would `bytes` more argument bytes fit the budget? One payload is always admitted to an empty queue.
-  bool admits(std::uint64_t bytes) const { return unfinished_ == 0 || used_bytes_ + bytes <= config_.budget_bytes; }
+  // Would `bytes` more argument bytes fit the budget? One payload is always admitted to an empty queue, and what comes with
+  // a constant is not asked to wait until that has gone.
+  bool admits(std::uint64_t bytes, std::uint32_t constant = kNoConstant) const {
+    const bool counted = constant != kNoConstant && constants_.used(constant);
+    const std::uint64_t others = used_bytes() - (counted ? constants_[constant].bytes : 0);
+    return unfinished_ == 0 || others + bytes <= config_.budget_bytes;
+  }
 
   // The task's index. *wake: the queue to wake once the mutex is released, valid if *woken_queue is set.
   std::uint32_t submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* must_wake, std::uint32_t* wake_queue);
@@ -134,6 +139,12 @@ class Pool final : private HarvestSink, private ReapSink {
   }
   void retain_constant(std::uint32_t constant) { constants_.retain(constant); }
   void release_constant(std::uint32_t constant);
+  // A cache's own reference, taken over from the caller: it does not count in the budget.
+  void pin_constant(std::uint32_t constant) { constants_.pin(constant); }
+  void unpin_constant(std::uint32_t constant) {
+    constants_.unpin(constant);
+    release_constant(constant);
+  }
 
   // --- everywhere() ----------------------------------------------------------------------------------------
   // Appends to the log that late daemons replay. Framing: u64 length, bytes (see evaluator).
@@ -194,7 +205,8 @@ class Pool final : private HarvestSink, private ReapSink {
   void reset();
   bool closed() const { return closed_; }
   Counts counts(std::uint64_t executing) const;
-  std::uint64_t used_bytes() const { return used_bytes_; }
+  // Arguments of unfinished tasks, and their constants.
+  std::uint64_t used_bytes() const { return used_bytes_ + constants_.used_bytes(); }
   const StreamState& stream() const { return config_.stream; }
   StreamState take_stream();
   const PoolConfig& config() const { return config_; }

@@ -225,6 +225,23 @@ TEST_F(PoolTest, BudgetAdmitsOnePayloadToAnEmptyQueue) {
   EXPECT_TRUE(pool_->admits(4));
 }
 
+TEST_F(PoolTest, ConstantsCountInTheBudgetButNotAgainstTheirOwnTasks) {
+  PoolConfig config;
+  config.budget_bytes = 200;
+  make(config);
+  submit();
+  Constant made;
+  world_->allocate(64);
+  made.offset = 64;
+  made.bytes = 1000;
+  const std::uint32_t constant = pool_->add_constant(made);
+  EXPECT_FALSE(pool_->admits(4));
+  EXPECT_TRUE(pool_->admits(4, constant));
+  pool_->pin_constant(constant);
+  EXPECT_TRUE(pool_->admits(4)) << "nobody but a cache refers to it";
+  pool_->unpin_constant(constant);
+}
+
 TEST_F(PoolTest, StreamsFollowTheOrderOfSubmission) {
   PoolConfig config;
   config.seeded = true;

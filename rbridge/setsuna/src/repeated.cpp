@@ -72,7 +72,7 @@ struct Kept {
 
 void release_kept(Host& host, const Kept& gone) {
   if (Profile* profile = host.profile_by_serial(gone.profile); profile != nullptr) {
-    profile->pool().release_constant(gone.constant);
+    profile->pool().unpin_constant(gone.constant);
   }
 }
 
@@ -82,7 +82,7 @@ void keep_constant(Host& host, std::uint64_t profile, std::uint32_t constant) {
   for (int i = 0; i < kKeptMax; ++i) {
     if (kept[i].constant == constant && kept[i].profile == profile) {
       kept[i].used = ++tick;
-      release_kept(host, kept[i]);  // it has one already
+      host.profile_by_serial(profile)->pool().release_constant(constant);  // it has one already
       return;
     }
     place = kept[i].used < kept[place].used ? i : place;
@@ -91,6 +91,7 @@ void keep_constant(Host& host, std::uint64_t profile, std::uint32_t constant) {
     release_kept(host, kept[place]);
   }
   kept[place] = {profile, constant, ++tick};
+  host.profile_by_serial(profile)->pool().pin_constant(constant);
 }
 
 // Under the hash: an existing constant of the profile, or a new one. The cache keeps it from now on, so that it is there

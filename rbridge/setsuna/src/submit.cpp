@@ -69,9 +69,9 @@ SubmitOutcome submit_locked(Host& host, std::uint32_t id, const dispatch::Submit
                   profile->failure.empty() ? "their processes ended at once" : profile->failure.c_str());
     return SubmitOutcome::kHopeless;
   }
-  if (!profile->pool().admits(spec.length)) {
+  if (!profile->pool().admits(spec.length, spec.constant)) {
     profile->progress();
-    if (!profile->pool().admits(spec.length)) {
+    if (!profile->pool().admits(spec.length, spec.constant)) {
       return SubmitOutcome::kFull;
     }
   }

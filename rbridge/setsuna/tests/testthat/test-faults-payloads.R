@@ -54,6 +54,24 @@ test_that("one payload larger than the budget is admitted to an empty queue, the
   expect_untouched(1L)
 })
 
+test_that("the elements and constants of an unfinished map count, and not what is only kept for a repetition", {
+  pool(1, memory = 1)
+  gate <- tempfile()
+  map <- mirai_map(as.list(1:3), function(i, gate, x) {
+    while (!file.exists(gate)) Sys.sleep(0.01)
+    length(x)
+  }, .args = list(gate = gate, x = rep(1, 1e6)))
+  expect_gt(status()$memory[["used"]], 8e6)
+  expect_null(try_mirai(length(x), x = rep(2, 1e5)))
+  file.create(gate)
+  expect_identical(no_hang(map[.flat]), rep(1000000L, 3L))
+  x <- rep(3, 1e6)
+  for (i in 1:3) expect_identical(no_hang(mirai(length(x), x = x)[]), 1000000L)
+  expect_lt(status()$memory[["used"]], 1e5)
+  expect_true(is_mirai(try_mirai(length(x), x = rep(2, 1e4))))
+  expect_untouched(1L)
+})
+
 test_that("Ctrl-C ends a wait for memory", {
   pool(1, memory = 1)
   busy <- mirai({
