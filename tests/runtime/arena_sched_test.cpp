@@ -303,15 +303,7 @@ std::vector<Scenario> scenarios() {
   return out;
 }
 
-// The scheduler drops fibers in the middle of their frames, which the sanitizers' shadow stacks do not survive.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SETSUNA_SKIP_UNDER_SANITIZERS() GTEST_SKIP() << "fibers"
-#else
-#define SETSUNA_SKIP_UNDER_SANITIZERS() static_assert(true)
-#endif
-
 TEST(ArenaSched, EveryInterleavingWithinBounds) {
-  SETSUNA_SKIP_UNDER_SANITIZERS();
   for (Scenario& scenario : scenarios()) {
     const sched::Report report = explore(*scenario.program, scenario.bounds);
     EXPECT_FALSE(report.failed) << scenario.name << ": " << report.summary();
@@ -322,7 +314,6 @@ TEST(ArenaSched, EveryInterleavingWithinBounds) {
 }
 
 TEST(ArenaSched, EveryOrderIsNeeded) {
-  SETSUNA_SKIP_UNDER_SANITIZERS();
   std::map<sched::OrderSite, std::memory_order> sites;
   sched::mutation().record(&sites);
   for (Scenario& scenario : scenarios()) {

@@ -89,9 +89,6 @@ void die_here(const State& state, std::byte* base) {
 }
 
 TEST(ArenaStep, DeathAtEveryInstruction) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "steps through the sanitizer's own code";
-#endif
   auto* state = new (map_shared_memory(sizeof(State))) State{};
   auto* base = static_cast<std::byte*>(map_shared_memory(kDataOffset + kExtents * kExtentBytes));
   const pid_t pid = ::fork();

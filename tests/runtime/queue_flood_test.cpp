@@ -339,9 +339,6 @@ class Flood {
 };
 
 void run(const FloodShape& shape, std::uint64_t deaths_at_least) {
-#if defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "processes, not threads";
-#endif
   Flood flood(shape);
   flood.run();
   std::printf("    %llu tasks: %llu values, %llu cancelled, %llu died; %llu daemons killed\n",

@@ -11,23 +11,7 @@ namespace {
 
 using queue_test::Scenario;
 
-// A fiber's stack means nothing to the sanitizers, and one thread has no races: they see the same code elsewhere.
-bool sanitized() {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  return true;
-#else
-  return false;
-#endif
-}
-
-class Explored : public ::testing::TestWithParam<Scenario> {
- protected:
-  void SetUp() override {
-    if (sanitized()) {
-      GTEST_SKIP() << "explored in the other builds";
-    }
-  }
-};
+class Explored : public ::testing::TestWithParam<Scenario> {};
 class Weak : public Explored {};
 class Walk : public Explored {};
 

@@ -71,9 +71,6 @@ const std::vector<Rule>& rules() {
 class Rules : public ::testing::TestWithParam<Rule> {};
 
 TEST_P(Rules, IsNeeded) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "explored in the other builds";
-#endif
   const Rule& rule = GetParam();
   sched::mutation().switch_off(rule.name);
   const std::unique_ptr<sched::Program> program = rule.make();
