@@ -1,4 +1,5 @@
-// What the loopback itself costs, without any of ours: the floor of every remote call. And nng over the same loopback.
+// What the loopback itself costs, without any of ours: the floor of every remote call. And nng and ZeroMQ over the same
+// loopback, where they are installed.
 
 #include <arpa/inet.h>
 #include <benchmark/benchmark.h>
@@ -17,6 +18,10 @@
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #define HAVE_NNG 1
+#endif
+#if __has_include(<zmq.h>)
+#include <zmq.h>
+#define HAVE_ZMQ 1
 #endif
 
 namespace {
@@ -139,6 +144,39 @@ void nng_ping_pong(benchmark::State& state) {
   server.join();
 }
 BENCHMARK(nng_ping_pong)->UseRealTime();
+#endif
+
+#ifdef HAVE_ZMQ
+void zmq_ping_pong(benchmark::State& state) {
+  void* context = zmq_ctx_new();
+  void* rep = zmq_socket(context, ZMQ_REP);
+  void* req = zmq_socket(context, ZMQ_REQ);
+  char url[128];
+  std::size_t url_bytes = sizeof(url);
+  must(zmq_bind(rep, "tcp://127.0.0.1:*") == 0 && zmq_getsockopt(rep, ZMQ_LAST_ENDPOINT, url, &url_bytes) == 0 &&
+       zmq_connect(req, url) == 0);
+  std::thread server([&] {
+    char buffer[kMessageBytes];
+    for (;;) {
+      const int bytes = zmq_recv(rep, buffer, sizeof(buffer), 0);
+      if (bytes <= 0 || zmq_send(rep, buffer, static_cast<std::size_t>(bytes), 0) < 0) {
+        return;  // an empty message is the end
+      }
+    }
+  });
+  char buffer[kMessageBytes] = {};
+  for (auto _ : state) {
+    must(zmq_send(req, buffer, sizeof(buffer), 0) >= 0 && zmq_recv(req, buffer, sizeof(buffer), 0) >= 0);
+  }
+  must(zmq_send(req, buffer, 0, 0) >= 0);
+  server.join();
+  const int now = 0;
+  zmq_setsockopt(req, ZMQ_LINGER, &now, sizeof(now));
+  zmq_close(req);
+  zmq_close(rep);
+  zmq_ctx_term(context);
+}
+BENCHMARK(zmq_ping_pong)->UseRealTime();
 #endif
 
 }  // namespace

@@ -1,0 +1,114 @@
+# The run behind tools/bench: each row in a process of its own, then the result files and the report.
+#   Rscript bench/r/main.R ROOT [--quick] [--rows=a,b] [--out=DIR] [--minutes=N]
+#   Rscript bench/r/main.R ROOT --row=KEY BUDGET_S FILE          one row, in this process (used by the run itself)
+
+args <- commandArgs(TRUE)
+root <- args[1L]
+args <- args[-1L]
+here <- file.path(root, "bench", "r")
+for (file in c("../stats.R", "results.R", "measure.R", "native.R", "peers.R", "rows_latency.R", "rows_throughput.R",
+               "rows_payload.R", "rows_pool.R", "rows_remote.R", "machine.R")) source(file.path(here, file))
+
+refuse <- function(...) {
+  message("tools/bench: ", ...)
+  quit(status = 2L)
+}
+
+# ---- one row --------------------------------------------------------------------------------------------------------
+
+run_row <- function(key, budget, path) {
+  recorded$deadline <- now() + budget
+  failed <- tryCatch({
+    recorded$rows[[key]]$run(budget)
+    NULL
+  }, error = function(e) conditionMessage(e))
+  saveRDS(list(samples = samples_table(), left_out = recorded$left_out, failed = failed), path)
+}
+
+if (length(args) == 3L && startsWith(args[1L], "--row=")) {
+  suppressPackageStartupMessages(library(setsuna))
+  run_row(sub("--row=", "", args[1L]), as.numeric(args[2L]), args[3L])
+  quit(status = 0L)
+}
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+option <- function(name, default) {
+  given <- grep(paste0("^--", name, "="), args, value = TRUE)
+  if (length(given)) sub("^[^=]*=", "", given[length(given)]) else default
+}
+unknown <- grep("^--(quick$|rows=|out=|minutes=)", args, value = TRUE, invert = TRUE)
+if (length(unknown)) refuse("unknown argument '", unknown[1L], "'; known: --quick, --rows=a,b, --out=DIR, --minutes=N, --compare OLD NEW")
+quick <- "--quick" %in% args
+minutes <- suppressWarnings(as.numeric(option("minutes", if (quick) "4.5" else "18")))
+if (is.na(minutes) || minutes <= 0 || minutes > 1440) {
+  refuse("--minutes must be a number above 0 and at most 1440, not '", option("minutes", ""), "'")
+}
+wanted <- strsplit(option("rows", ""), ",", fixed = TRUE)[[1L]]
+if (!length(wanted)) wanted <- names(recorded$rows)
+for (name in wanted) if (!name %in% names(recorded$rows)) {
+  refuse("there is no row '", name, "'; the rows: ", paste(names(recorded$rows), collapse = ", "))
+}
+out <- option("out", file.path(Sys.getenv("SETSUNA_BUILD", file.path(root, "build")), "bench-results"))
+if (!dir.exists(out) && !dir.create(out, recursive = TRUE, showWarnings = FALSE)) refuse("--out: cannot make the folder ", out)
+out <- normalizePath(out)
+
+# ---- all rows -------------------------------------------------------------------------------------------------------
+
+run_apart <- function(key, budget) {
+  path <- tempfile(fileext = ".rds")
+  on.exit(unlink(path))
+  log <- file.path(out, "log.txt")
+  limit <- ceiling(budget * 2 + 60)
+  status <- system2("timeout", c("-k", "5", limit, "Rscript", "--no-save", shQuote(file.path(here, "main.R")), shQuote(root),
+                                 paste0("--row=", key), format(budget, scientific = FALSE), shQuote(path)),
+                    stdout = log, stderr = log)
+  if (file.exists(path)) return(readRDS(path))
+  why <- if (status == 124L) sprintf("did not end within %d s", limit) else sprintf("its process ended with status %d", status)
+  tail <- utils::tail(readLines(log, warn = FALSE), 3L)
+  list(samples = NULL, left_out = character(), failed = paste0(why, if (length(tail)) paste0(": ", one_line(tail))))
+}
+
+machine <- describe_machine(root, args)
+cat(sprintf("%-12s %s\n", names(machine), machine), sep = "")
+cat(sprintf("\n%d rows in about %.1f minutes\n\n", length(wanted), minutes))
+
+started <- now()
+deadline <- started + minutes * 60
+samples <- NULL
+left_out <- failed <- character()
+weights <- vapply(recorded$rows[wanted], `[[`, 0, "weight")
+for (i in seq_along(wanted)) {
+  # What time is left, shared by weight; a row also takes a moment to start.
+  budget <- max(0.5, (deadline - now()) * weights[i] / sum(weights[i:length(wanted)]) - 1.5)
+  if (length(wanted) > 1L && i > 1L && now() > deadline + 30) {
+    left_out <- c(left_out, paste0(wanted[i], " (the time was up)"))
+    next
+  }
+  row_started <- now()
+  cat(sprintf("%2d/%d %-18s", i, length(wanted), wanted[i]))
+  result <- run_apart(wanted[i], budget)
+  samples <- rbind(samples, result$samples)
+  left_out <- unique(c(left_out, result$left_out))
+  cat(sprintf("%6.1f s  %5d samples%s\n", now() - row_started, NROW(result$samples), if (is.null(result$failed)) "" else "  FAILED"))
+  if (!is.null(result$failed)) failed <- c(failed, paste0(wanted[i], ": ", one_line(result$failed)))
+}
+machine[["took"]] <- sprintf("%.1f minutes", (now() - started) / 60)
+
+if (NROW(samples)) for (column in c("sample", "value")) samples[[column]] <- as.numeric(samples[[column]])
+if (!NROW(samples)) {
+  message("tools/bench: nothing was measured", if (length(failed)) paste0(":\n  ", paste(failed, collapse = "\n  ")))
+  quit(status = 1L)
+}
+source(file.path(here, "report.R"))
+write_results(file.path(out, "results.csv"), samples, machine, left_out, failed)
+results <- read_results(file.path(out, "results.csv")) # what is reported is what is in the file
+medians <- medians_of(results$samples)
+utils::write.csv(medians, file.path(out, "medians.csv"), row.names = FALSE)
+write_report(out, results, medians)
+
+print_targets(medians)
+if (length(left_out)) cat("\nleft out:\n", paste0("  ", left_out, "\n"), sep = "")
+if (length(failed)) cat("\nfailed:\n", paste0("  ", failed, "\n"), sep = "")
+cat("\n", sprintf("written: %s\n", file.path(out, c("report.html", "results.csv", "medians.csv"))), sep = "")
+quit(status = if (length(failed)) 1L else 0L)

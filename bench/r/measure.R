@@ -1,0 +1,125 @@
+# What every row is measured with. A row is a function of its time budget in seconds; it emits samples into a table.
+# Sides take turns, A B A B, so that what disturbs the machine for a while disturbs all of them.
+
+now <- function() as.numeric(unclass(Sys.time())) # microseconds, where proc.time() has milliseconds
+
+seconds <- function(expr) {
+  start <- now()
+  force(expr)
+  now() - start
+}
+
+cores <- as.integer(system2("nproc", stdout = TRUE)) # those this process may run on: taskset counts
+
+recorded <- new.env()
+recorded$samples <- list()
+recorded$left_out <- character()
+recorded$rows <- list()
+recorded$deadline <- Inf
+
+emit <- function(metric, system, value, unit, better, workload = metric, param = "", param_unit = "", sample = NULL) {
+  # One text for a number, however R would print it.
+  if (is.numeric(param)) param <- format(param, scientific = FALSE, trim = TRUE, digits = 15)
+  for (i in seq_along(value)) {
+    recorded$samples[[length(recorded$samples) + 1L]] <- list(
+      metric = metric, workload = gsub(",", ";", workload), system = system, param = param, param_unit = param_unit,
+      unit = unit, better = better, sample = if (is.null(sample)) i else sample, value = value[i]
+    )
+  }
+}
+
+leave_out <- function(system, why) {
+  note <- paste0(system, " (", why, ")")
+  if (!note %in% recorded$left_out) recorded$left_out <- c(recorded$left_out, note)
+}
+
+samples_table <- function() {
+  columns <- c("metric", "workload", "system", "param", "param_unit", "unit", "better", "sample", "value")
+  as.data.frame(stats::setNames(lapply(columns, function(column) {
+    vapply(recorded$samples, function(s) as.character(s[[column]]), "")
+  }), columns))
+}
+
+# `weight` is the row's share of the time of the whole run.
+add_row <- function(key, weight, run) recorded$rows[[key]] <- list(key = key, weight = weight, run = run)
+
+# Runs the sides in turn until the budget is used up: a side is a function of the seconds it should take that returns a number
+# (or several, named by param). At least one turn. A side that fails is left out by name from then on, with the reason.
+take_turns <- function(sides, budget, record, turns = 5L) {
+  started <- now()
+  # Starting the systems took time of the row's too.
+  budget <- max(budget / 5, min(budget, recorded$deadline - started))
+  slice <- budget / turns / max(1L, length(sides))
+  for (turn in seq_len(turns)) {
+    for (name in names(sides)) {
+      value <- tryCatch(sides[[name]](slice), error = function(e) {
+        leave_out(name, paste0("failed: ", conditionMessage(e)))
+        NULL
+      })
+      if (is.null(value)) sides[[name]] <- NULL else record(name, value, turn)
+    }
+    spent <- now() - started
+    if (spent * (turn + 1) / turn > budget * 1.2) break # the next turn would not fit
+  }
+  invisible(sides)
+}
+
+# How many repetitions of `once` (a function of a count) fill `slice` seconds: tried with growing counts.
+fill <- function(once, slice, start = 8L, most = 1e6) {
+  count <- start
+  repeat {
+    took <- max(seconds(once(count)), 1e-6)
+    if (took > slice / 8 || count >= most) break
+    count <- min(most, ceiling(count * min(8, max(2, slice / 4 / took))))
+  }
+  as.integer(max(1, min(most, count * slice / took)))
+}
+
+# A side that gives repetitions a second. The count is settled in the first turn.
+rate_side <- function(once, most = 1e6, start = 8L) {
+  count <- NULL
+  function(slice) {
+    if (is.null(count)) count <<- fill(once, slice * 0.6, start, most)
+    count / seconds(once(count))
+  }
+}
+
+# A side that gives the median time of one call, in units of `per` a second.
+time_side <- function(once, per = 1e3, least = 1L, most = 100000L) {
+  function(slice) {
+    started <- now()
+    samples <- numeric()
+    while (length(samples) < least || (now() - started < slice && length(samples) < most)) {
+      samples[length(samples) + 1L] <- seconds(once()) * per
+    }
+    stats::median(samples)
+  }
+}
+
+# ---- /proc ----------------------------------------------------------------------------------------------------------
+
+# CPU time of all threads of a process: by the scheduler's clock where the kernel keeps it, else in ticks of 10 ms.
+cpu_ms <- function(pid) {
+  files <- Sys.glob(sprintf("/proc/%d/task/*/schedstat", pid))
+  read <- function(path) tryCatch(readLines(path, 1L), error = function(e) "0 0 0", warning = function(w) "0 0 0")
+  if (length(files)) return(sum(as.numeric(sub(" .*", "", vapply(files, read, "")))) / 1e6)
+  line <- read(sprintf("/proc/%d/stat", pid))
+  if (line == "0 0 0") return(0)
+  sum(as.numeric(strsplit(sub("^.*\\) ", "", line), " ")[[1L]][12:13])) * 10
+}
+
+available_bytes <- function() {
+  as.numeric(sub("\\D+(\\d+).*", "\\1", grep("^MemAvailable", readLines("/proc/meminfo"), value = TRUE))) * 1024
+}
+
+# A session of its own, with nothing else in its heap: the numbers it prints last.
+in_session <- function(code, env = character()) {
+  file <- tempfile(fileext = ".R")
+  on.exit(unlink(file))
+  writeLines(code, file)
+  output <- suppressWarnings(system2("Rscript", shQuote(file), stdout = TRUE, stderr = FALSE, env = env))
+  last <- output[length(output)]
+  numbers <- if (length(last)) suppressWarnings(as.numeric(strsplit(last, " ")[[1L]])) else numeric()
+  if (!length(numbers) || anyNA(numbers)) stop("the session did not print its figures")
+  numbers
+}

@@ -1,0 +1,85 @@
+# Google Benchmark's programs, and single numbers out of them.
+
+build_folder <- function() file.path(Sys.getenv("SETSUNA_BUILD", file.path(root, "build")), "release", "bench")
+
+native_programs <- function() sort(list.files(build_folder(), "_bench$"))
+
+native_table <- function(program, filter = ".", min_time = 0.1, repetitions = 1L, limit = 120) {
+  path <- file.path(build_folder(), program)
+  if (!file.exists(path)) stop(program, " is not built (tools/setup builds it)")
+  text <- suppressWarnings(system2("timeout", c(ceiling(limit), shQuote(path), shQuote(paste0("--benchmark_filter=", filter)),
+    "--benchmark_format=csv", paste0("--benchmark_min_time=", min_time), paste0("--benchmark_repetitions=", repetitions),
+    "--benchmark_enable_random_interleaving=true"), stdout = TRUE, stderr = FALSE))
+  head <- grep("^name,", text)
+  if (!length(head)) stop(program, " printed no results")
+  table <- utils::read.csv(text = text[head[1L]:length(text)])
+  table[!grepl("_(mean|median|stddev|cv)$", table$name), , drop = FALSE]
+}
+
+native <- function(program, benchmark, field = "real_time", min_time = 0.2) {
+  table <- native_table(program, paste0("^", benchmark, "($|/)"), min_time)
+  if (!nrow(table)) stop(benchmark, " is not in ", program)
+  # Time units differ from one benchmark to the next: always nanoseconds here.
+  scale <- if (field == "real_time") c(ns = 1, us = 1e3, ms = 1e6, s = 1e9)[[table$time_unit[1L]]] else 1
+  table[[field]][1L] * scale
+}
+
+has_native <- function(program, benchmark) {
+  path <- file.path(build_folder(), program)
+  file.exists(path) && benchmark %in%
+    sub("/.*", "", suppressWarnings(system2(path, "--benchmark_list_tests=true", stdout = TRUE, stderr = FALSE)))
+}
+
+# The other libraries on the C++ side: which benchmark shows that it was there when the programs were built.
+native_peers <- list(
+  list(name = "libnng", program = "tcp_bench", benchmark = "nng_ping_pong"),
+  list(name = "libzmq", program = "tcp_bench", benchmark = "zmq_ping_pong"),
+  list(name = "boost.lockfree", program = "peer_queue_bench", benchmark = "boost_pair"),
+  list(name = "moodycamel", program = "peer_queue_bench", benchmark = "moodycamel_pair")
+)
+
+# Which side a benchmark measures; everything not named here is setsuna's own.
+native_system <- function(name) {
+  known <- c("^nng_" = "libnng", "^zmq_" = "libzmq", "^boost_" = "boost.lockfree", "^moodycamel_" = "moodycamel",
+             "^plain_" = "plain Vyukov queue", "malloc" = "malloc", "^memcpy" = "memcpy", "^(tcp_|blocking_)" = "raw TCP",
+             "^futex_" = "futex ping-pong", "^serialize|_r_serialize|^r_" = "R serialize()")
+  hit <- vapply(names(known), grepl, NA, x = name)
+  if (any(hit)) known[[which(hit)[1L]]] else "setsuna"
+}
+
+add_row("native", 70, function(budget) {
+  for (peer in native_peers) {
+    if (!has_native(peer$program, peer$benchmark)) leave_out(peer$name, "was not there when the C++ benchmarks were built")
+  }
+  programs <- native_programs()
+  if (!length(programs)) {
+    leave_out("the C++ benchmarks", paste("not built in", build_folder(), "- tools/setup builds them"))
+    return(invisible())
+  }
+  started <- now()
+  lists <- lapply(programs, function(p) system2(file.path(build_folder(), p), "--benchmark_list_tests=true", stdout = TRUE, stderr = FALSE))
+  # A program costs about twice its minimum time for each benchmark, found iterations included.
+  repetitions <- if (budget > 40) 5L else if (budget > 15) 3L else 1L
+  min_time <- max(0.001, min(0.1, budget / (2.5 * repetitions * sum(lengths(lists)))))
+  for (i in sample(seq_along(programs))) {
+    if (now() - started > budget * 1.3) {
+      leave_out(programs[i], "no time was left for it")
+      next
+    }
+    table <- tryCatch(native_table(programs[i], min_time = min_time, repetitions = repetitions, limit = max(5, budget)),
+                      error = function(e) leave_out(programs[i], conditionMessage(e)))
+    if (!is.data.frame(table)) next
+    scale <- c(ns = 1, us = 1e3, ms = 1e6, s = 1e9)[table$time_unit]
+    time <- table$real_time * scale
+    # Where an iteration handles several items, the time of one.
+    rate <- if (is.null(table$items_per_second)) NA else table$items_per_second
+    time <- ifelse(is.na(rate), time, 1e9 / rate)
+    for (name in unique(table$name)) {
+      emit("native", native_system(name), time[table$name == name], "ns", "lower",
+           workload = paste0(sub("_bench$", "", programs[i]), ": ", sub("/real_time$", "", name)))
+      if (startsWith(name, "noop_dispatch")) {
+        emit("noop", "setsuna", 1e9 / time[table$name == name], "tasks/s", "higher", "no-op dispatch without R; window 256")
+      }
+    }
+  }
+})

@@ -1,0 +1,152 @@
+# What the pool itself costs: to start, to hold a million queued tasks, to stand idle; and how much memory it takes at most.
+
+timed_stop <- function(s, n) {
+  took <- seconds(s$start(n)) * 1e3
+  s$stop()
+  took
+}
+
+add_row("startup", 60, function(budget) {
+  counts <- c(1L, 2L, 4L, 8L, 16L, 32L, 64L)
+  chosen <- systems_with(c("start", "stop"), c("setsuna", "mirai", "PSOCK", "future multisession", "crew"))
+  chosen$setsuna$start <- function(n) setsuna::daemons(n) # returns when they are online
+  timed_stop(chosen$setsuna, 1L) # the fork server is warm after the first
+  left <- budget
+  for (n in counts) {
+    systems <- chosen
+    started <- now()
+    took <- list()
+    take_turns(lapply(systems, function(s) function(slice) timed_stop(s, n)), left / (length(counts) - match(n, counts) + 1),
+               function(name, value, turn) {
+      took[[name]] <<- value
+      emit("startup", name, value, "ms", "lower", "until all daemons are ready; fork server warm", n, "daemons", turn)
+    }, turns = 5L)
+    left <- left - (now() - started)
+    slow <- names(took)[vapply(took, function(ms) 2 * ms / 1000 > left / (2 * length(chosen)), NA)]
+    for (name in setdiff(slow, "setsuna")) {
+      leave_out(sprintf("%s with more than %d daemons (startup)", name, n), "starting them takes longer than the row has")
+      chosen[[name]] <- NULL
+    }
+  }
+})
+
+add_row("first_daemon", 12, function(budget) {
+  script <- paste("suppressMessages(library(setsuna)); t <- Sys.time(); invisible(daemons(1));",
+                  "cat('\\n', as.numeric(Sys.time() - t, units = 'secs') * 1000, sep = '')")
+  take_turns(list(
+    "setsuna" = function(slice) in_session(script),
+    "Rscript -e 1" = function(slice) seconds(system2("Rscript", c("-e", "1"), stdout = FALSE)) * 1e3
+  ), budget, function(name, value, turn) emit("first_daemon", name, value, "ms", "lower", "first daemon of a session", sample = turn),
+  turns = 9L)
+})
+
+# In a session of its own whose only daemon is busy, so that every task stays queued. Prints for each depth the rate of the
+# last submissions before it was reached, then bytes a task, then the R objects among them.
+depth_script <- function(package, depths) {
+  sprintf('
+    suppressMessages(library(%s))
+    rss <- function() as.numeric(sub("\\\\D+(\\\\d+).*", "\\\\1", grep("^VmRSS", readLines("/proc/self/status"), value = TRUE))) * 1024
+    invisible(daemons(1))
+    gate <- mirai(Sys.sleep(3600))
+    depths <- c(%s)
+    tasks <- vector("list", max(depths))
+    invisible(gc())
+    warm <- min(10000, max(depths) / 2)
+    before <- NA
+    rates <- numeric()
+    from <- 0
+    for (depth in depths) {
+      timed_from <- max(from + 1, depth - min(100000, depth - from) + 1)
+      submit <- function(a, b) { if (a <= b) for (i in a:b) tasks[[i]] <<- mirai(1) }
+      submit(from + 1, timed_from - 1)
+      start <- as.numeric(unclass(Sys.time()))
+      submit(timed_from, depth)
+      rates <- c(rates, (depth - timed_from + 1) / (as.numeric(unclass(Sys.time())) - start))
+      from <- depth
+      if (is.na(before) && depth >= warm) { invisible(gc()); before <- rss(); at <- depth; cells <- gc()[, 1] }
+    }
+    heap <- sum((gc()[, 1] - cells) * c(56, 8))
+    cat("\\n", paste(c(rates, (rss() - before) / max(1, from - at), heap / max(1, from - at)), collapse = " "), sep = "")
+    invisible(stop_mirai(tasks)); invisible(daemons(0))', package, paste(format(depths, scientific = FALSE, trim = TRUE), collapse = ", "))
+}
+
+add_row("queue_depth", 45, function(budget) {
+  depths <- c(1, 10, 100, 1000, 10000, 100000, 1e6)
+  if (budget < 15) depths <- depths[depths <= 1e5]
+  if (budget < 2) depths <- depths[depths <= 1e4]
+  chosen <- names(systems_with("start", c("setsuna", "mirai")))
+  sides <- stats::setNames(lapply(chosen, function(name) function(slice) in_session(depth_script(name, depths))), chosen)
+  take_turns(sides, budget, function(name, value, turn) {
+    for (i in seq_along(depths)) {
+      emit("queue_depth", name, value[i], "tasks/s", "higher", "mirai(1) while so many wait", depths[i], "queued tasks", turn)
+    }
+    if (max(depths) >= 1e5) {
+      emit("memory", name, value[length(depths) + 1L], "bytes", "lower", "of a queued mirai(1); payload included", sample = turn)
+    }
+  }, turns = 5L)
+})
+
+add_row("high_water", 25, function(budget) {
+  bytes <- if (budget < 3) 8e6 else 8e7
+  script <- function(name, start, echo) sprintf('
+    %s
+    hwm <- function(pid) as.numeric(sub("\\\\D+(\\\\d+).*", "\\\\1", grep("^VmHWM", readLines(sprintf("/proc/%%s/status", pid)), value = TRUE))) / 1024
+    pss <- function(pid) as.numeric(sub("\\\\D+(\\\\d+).*", "\\\\1", grep("^Pss:", readLines(sprintf("/proc/%%s/smaps_rollup", pid)), value = TRUE))) / 1024
+    x <- runif(%g / 8)
+    idle <- pss(pid)
+    for (i in 1:3) y <- %s
+    cat("\\n", paste(c(idle, hwm("self"), hwm(pid)), collapse = " "), sep = "")
+    stop_all()', start, bytes, echo)
+  scripts <- list(
+    "setsuna" = script("setsuna", "library(setsuna); invisible(daemons(1)); pid <- mirai(Sys.getpid())[]; stop_all <- function() invisible(daemons(0))",
+                       "mirai(x, x = x)[]"),
+    "PSOCK" = script("PSOCK", "library(parallel); cl <- makePSOCKcluster(1); pid <- clusterCall(cl, Sys.getpid)[[1]]; stop_all <- function() stopCluster(cl)",
+                     "clusterCall(cl, identity, x)[[1]]")
+  )
+  if (length(systems_with("start", "mirai"))) {
+    scripts[["mirai"]] <- script("mirai", "library(mirai); invisible(daemons(1)); pid <- mirai(Sys.getpid())[]; stop_all <- function() invisible(daemons(0))",
+                                 "mirai(x, x = x)[]")
+  }
+  workload <- sprintf("three echoes of %g MB", bytes / 1e6)
+  take_turns(lapply(scripts, function(s) function(slice) in_session(s)), budget, function(name, value, turn) {
+    emit("high_water", name, value[2L], "MB", "lower", workload, "session", "process", turn)
+    emit("high_water", name, value[3L], "MB", "lower", workload, "daemon", "process", turn)
+    emit("idle_memory", name, value[1L], "MB", "lower", "proportional set size of an idle daemon", sample = turn)
+  }, turns = 5L)
+})
+
+add_row("idle", 22, function(budget) {
+  with_systems(systems_with("trip", c("setsuna", "mirai", "PSOCK", "callr")), function(systems) {
+    # Each system's processes: this one is common to all, and idle as well.
+    ask <- list(setsuna = function() setsuna::status()$pids, PSOCK = function() NULL)
+    children <- function() {
+      pids <- as.integer(sub("/.*", "", sub("^/proc/", "", Sys.glob("/proc/[0-9]*/stat"))))
+      parent <- function(pid) tryCatch(as.integer(strsplit(sub("^.*\\) ", "", readLines(sprintf("/proc/%d/stat", pid))), " ")[[1L]][2L]),
+                                       error = function(e) -1L, warning = function(w) -1L)
+      known <- Sys.getpid()
+      parents <- vapply(pids, parent, 0L)
+      repeat {
+        more <- pids[parents %in% known & !pids %in% known]
+        if (!length(more)) return(known)
+        known <- c(known, more)
+      }
+    }
+    for (s in systems) s$stop()
+    wait_s <- max(1, min(10, budget / (length(systems) * 6)))
+    for (turn in seq_len(if (budget < 10) 1L else 5L)) for (s in systems) {
+      s$start(cores)
+      s$trip()
+      pids <- unique(c(children(), if (s$name == "setsuna") ask$setsuna()))
+      used <- function() sum(vapply(pids, cpu_ms, 0))
+      Sys.sleep(0.5) # what the trip left to do is not idleness
+      used()
+      measuring <- -used() + used() # reading the clocks takes this session a moment too
+      before <- used()
+      Sys.sleep(wait_s)
+      emit("idle", s$name, round(max(0, used() - before - measuring) / wait_s, 1), "ms of CPU a second", "lower",
+           "session and daemons; nothing to do", sample = turn)
+      s$stop()
+    }
+    for (s in systems) s$start(1L)
+  })
+})

@@ -1,0 +1,60 @@
+source("helper-bench.R")
+source(file.path(bench_root, "bench/r/compare_results.R"))
+
+base <- c(100, 101, 102, 103, 104, 105, 106)
+
+test_that("a change is a regression only if it is for the worse, large and significant", {
+  verdict <- function(new, better = "higher", old = base) {
+    compare_samples(fake_samples(old, better = better), fake_samples(new, better = better))$verdict
+  }
+  expect_identical(verdict(base * 0.8), "REGRESSION")
+  expect_identical(verdict(base * 1.2), "better")
+  expect_identical(verdict(base * 1.2, "lower"), "REGRESSION")
+  expect_identical(verdict(base * 0.8, "lower"), "better")
+  expect_identical(verdict(base - 4.99), "") # too small a change
+  expect_identical(verdict(c(50, 150, 60, 140, 70, 90, 130)), "") # scattered
+  expect_identical(verdict(base[1:3] * 0.5, old = base[1:3]), "too few samples")
+  expect_identical(verdict(c(5, 5, 5, 5, 5), "lower", c(0, 0, 0, 0, 0)), "REGRESSION") # from nothing to something
+})
+
+test_that("the exit status tells a regression from none", {
+  old <- fake_file(fake_samples(base))
+  worse <- fake_file(fake_samples(base * 0.8))
+  run <- tools_bench("--compare", old, worse)
+  expect_identical(run[1L], 1L)
+  expect_match(printed(run), "REGRESSION")
+  expect_match(printed(run), "1 regression")
+  expect_identical(tools_bench("--compare", old, worse, "--threshold=30")[1L], 0L)
+  expect_identical(tools_bench("--compare", worse, old)[1L], 0L)
+  same <- tools_bench("--compare", old, old)
+  expect_identical(same[1L], 0L)
+  expect_match(printed(same), "no regression")
+})
+
+test_that("a peer that got slower is no regression, but is told of", {
+  both <- function(factor) fake_file(rbind(fake_samples(base), fake_samples(base * factor, "PSOCK")), parent.frame())
+  run <- tools_bench("--compare", both(1), both(0.5))
+  expect_identical(run[1L], 0L)
+  expect_match(printed(run), "the machine was not the same")
+})
+
+test_that("bad input ends with status 2 and says which and what", {
+  good <- fake_file(fake_samples(base))
+  newer <- withr_tempfile(environment())
+  writeLines(sub("schema 1", "schema 9", readLines(good)), newer)
+  short <- withr_tempfile(environment())
+  writeLines(head(readLines(good), -2L), short)
+  other <- fake_file(fake_samples(base, metric = "something else"))
+  refused <- function(why, ...) {
+    run <- tools_bench("--compare", ...)
+    expect_identical(run[1L], 2L)
+    expect_match(printed(run), why)
+  }
+  refused("no such file", good, "/nowhere.csv")
+  refused("schema 9, newer", newer, good)
+  refused("damaged", good, short)
+  refused("no metric of setsuna in common", good, other)
+  refused("needs two result files, OLD and NEW; given: 1", good)
+  refused("--threshold must be a number from 0 to 1000, not 'much'", good, good, "--threshold=much")
+  refused("unknown argument '--treshold=3'", good, good, "--treshold=3")
+})
