@@ -41,19 +41,19 @@ bool reactor_choice_from_environment(ReactorChoice& choice, std::string& error) 
   return true;
 }
 
-MadeReactor make_reactor(ReactorChoice choice) {
+MadeReactor make_reactor(ReactorChoice choice, const RingOptions& ring, const std::string& asked_by) {
   if (choice == ReactorChoice::kEpoll) {
-    return make_epoll(std::string("asked for by ") + kVariable);
+    return make_epoll("asked for by " + asked_by);
   }
   std::string why;
-  if (auto reactor = UringReactor::create(why); reactor != nullptr) {
+  if (auto reactor = UringReactor::create(why, ring); reactor != nullptr) {
     return {std::move(reactor), "io_uring (" + why + ")", {}};
   }
   if (choice == ReactorChoice::kIoUring) {
     return {nullptr,
             {},
-            std::string(kVariable) + " asks for io_uring, which does not work here: " + why +
-                "; unset it or set it to epoll"};
+            asked_by + " asks for io_uring, which does not work here: " + why +
+                "; ask for epoll, or for none of both to choose automatically"};
   }
   return make_epoll(why);
 }

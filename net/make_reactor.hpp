@@ -5,6 +5,7 @@
 #include <string>
 
 #include "net/reactor.hpp"
+#include "net/ring_options.hpp"
 
 namespace setsuna::net {
 
@@ -21,6 +22,8 @@ struct MadeReactor {
 };
 
 // Call it on the thread that will run the reactor. Automatic: io_uring where a trial ring works, else epoll.
-MadeReactor make_reactor(ReactorChoice choice);
+// `asked_by`: who has made the choice, for messages.
+MadeReactor make_reactor(ReactorChoice choice, const RingOptions& ring = {},
+                         const std::string& asked_by = "SETSUNA_REACTOR");
 
 }  // namespace setsuna::net

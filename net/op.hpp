@@ -34,6 +34,10 @@ struct Op {
     std::int64_t done;  // bytes sent
     msghdr header;
     Op* next;  // behind this one on the same descriptor
+    // Of sends without a copy:
+    bool must_copy;         // this socket cannot do without
+    bool in_use_by_kernel;  // `outcome` is known, but the bytes are still needed
+    std::int32_t outcome;
   };
   struct ConnectState {
     sockaddr_storage address;

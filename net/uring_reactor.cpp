@@ -65,25 +65,25 @@ __kernel_timespec to_kernel(std::uint64_t ns) noexcept {
 
 // ---- opening ----
 
-std::unique_ptr<UringReactor> UringReactor::create(std::string& why, RingKind best) {
+std::unique_ptr<UringReactor> UringReactor::create(std::string& why, const RingOptions& options) {
   runtime::UniqueFd wake(::eventfd(0, EFD_CLOEXEC));  // blocking mode: a read on the ring waits instead of failing
   if (!wake) {
     why = std::string("eventfd: ") + std::strerror(errno);
     return nullptr;
   }
   auto reactor = std::make_unique<UringReactor>(std::move(wake));
-  return reactor->open(why, best) ? std::move(reactor) : nullptr;
+  return reactor->open(why, options) ? std::move(reactor) : nullptr;
 }
 
 UringReactor::UringReactor(runtime::UniqueFd wake) : ReactorCore(std::move(wake)) {}
 
-bool UringReactor::open(std::string& why, RingKind best) {
+bool UringReactor::open(std::string& why, const RingOptions& options) {
   std::string description;
-  if (!set_up_ring(description, best)) {
+  if (!set_up_ring(description, options.best)) {
     why = description;
     return false;
   }
-  if (!probe(why) || !buffers_.open(&ring_, why) || !try_out(why)) {
+  if (!probe(why, options.send_zc_bytes) || !buffers_.open(&ring_, why) || !try_out(why)) {
     ::io_uring_queue_exit(&ring_);
     return false;
   }
@@ -92,6 +92,9 @@ bool UringReactor::open(std::string& why, RingKind best) {
   submit();
   open_ = true;
   why = description;
+  if (send_zc_bytes_ > 0) {
+    why += "; sends from " + std::to_string(send_zc_bytes_) + " bytes on without a copy";
+  }
   return true;
 }
 
@@ -117,7 +120,7 @@ bool UringReactor::set_up_ring(std::string& why, RingKind best) {
   return false;
 }
 
-bool UringReactor::probe(std::string& why) {
+bool UringReactor::probe(std::string& why, std::size_t send_zc_bytes) {
   constexpr unsigned kFeatures = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL;
   if ((ring_.features & kFeatures) != kFeatures) {
     why = "io_uring of this kernel lacks features (Linux 6.0 has them)";
@@ -127,6 +130,10 @@ bool UringReactor::probe(std::string& why) {
   bool all = probe != nullptr;
   for (const int opcode : kOpcodes) {
     all = all && ::io_uring_opcode_supported(probe, opcode) != 0;
+  }
+  if (all && ::io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0 &&
+      ::io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC) != 0) {
+    send_zc_bytes_ = send_zc_bytes;
   }
   ::io_uring_free_probe(probe);
   if (!all) {
@@ -245,9 +252,16 @@ bool UringReactor::start_send(Op& op) {
   }
   io_uring_sqe* entry = next_entry();
   const iovec& first = message->msg_iov[0];
+  const bool uncopied = may_skip_copy(op, *message);
   if (message->msg_iovlen == 1 || first.iov_len > kMaxSendBytes) {
     const std::size_t bytes = std::min(first.iov_len, kMaxSendBytes);
-    ::io_uring_prep_send(entry, op.fd, first.iov_base, bytes, MSG_NOSIGNAL | MSG_WAITALL);
+    if (uncopied) {
+      ::io_uring_prep_send_zc(entry, op.fd, first.iov_base, bytes, MSG_NOSIGNAL | MSG_WAITALL, 0);
+    } else {
+      ::io_uring_prep_send(entry, op.fd, first.iov_base, bytes, MSG_NOSIGNAL | MSG_WAITALL);
+    }
+  } else if (uncopied) {
+    ::io_uring_prep_sendmsg_zc(entry, op.fd, message, MSG_NOSIGNAL | MSG_WAITALL);
   } else {
     ::io_uring_prep_sendmsg(entry, op.fd, message, MSG_NOSIGNAL | MSG_WAITALL);
   }
@@ -256,7 +270,26 @@ bool UringReactor::start_send(Op& op) {
   return true;
 }
 
+bool UringReactor::may_skip_copy(const Op& op, const msghdr& message) const {
+  if (send_zc_bytes_ == 0 || op.state.send.must_copy) {
+    return false;
+  }
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < message.msg_iovlen; ++i) {
+    bytes += message.msg_iov[i].iov_len;
+  }
+  return bytes >= send_zc_bytes_;
+}
+
 void UringReactor::interrupt(Op& op) {
+  if (op.kind == OpKind::kSend && op.state.send.in_use_by_kernel) {
+    // It is under way, and a peer that has gone silent would let us wait for its acknowledgement. Disconnecting makes the
+    // kernel drop what it holds; the stream is torn anyway.
+    sockaddr nowhere{};
+    nowhere.sa_family = AF_UNSPEC;
+    ::connect(op.fd, &nowhere, sizeof nowhere);
+    return;
+  }
   io_uring_sqe* entry = next_entry();
   ::io_uring_prep_cancel64(entry, op.token().value, 0);
   ::io_uring_sqe_set_data64(entry, kIgnored);
@@ -348,7 +381,12 @@ void UringReactor::handle_op(Op& op, int result, unsigned flags) {
       }
       handle_recv(op, result, flags);
       break;
-    case OpKind::kSend: handle_send(op, result); break;
+    case OpKind::kSend:
+      if (handle_uncopied(op, &result, flags)) {
+        return;
+      }
+      handle_send(op, result);
+      break;
     default: deliver(op, result, false); break;
   }
   restart(token);
@@ -393,6 +431,29 @@ void UringReactor::handle_recv(Op& op, int result, unsigned flags) {
   } else {
     deliver(op, result, false);
   }
+}
+
+// Without a copy there are two completions: the outcome, and later the notice that the bytes are not needed any more. True:
+// the send is not over yet. Else `result` is its outcome.
+bool UringReactor::handle_uncopied(Op& op, int* result, unsigned flags) {
+  Op::SendState& send = op.state.send;
+  if ((flags & IORING_CQE_F_NOTIF) != 0) {
+    send.in_use_by_kernel = false;
+    *result = send.outcome;
+  } else if ((flags & IORING_CQE_F_MORE) != 0) {
+    send.in_use_by_kernel = true;
+    send.outcome = *result;
+    if (op.cancelled) {
+      interrupt(op);
+    }
+    return true;
+  }
+  if (*result == -EOPNOTSUPP && !send.must_copy && send_zc_bytes_ > 0) {  // not on this kind of socket
+    send.must_copy = true;
+    restart(op.token());
+    return true;
+  }
+  return false;
 }
 
 void UringReactor::handle_send(Op& op, int result) {

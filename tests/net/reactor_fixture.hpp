@@ -28,10 +28,11 @@ namespace setsuna::net {
 using runtime::UniqueFd;
 
 // The reactors that the suite runs on. Plain: io_uring without what newer kernels offer.
-enum class Kind { kIoUring, kIoUringPlain, kEpoll, kAutomatic };
+// ZeroCopy: every send goes out without a copy where the socket can do that.
+enum class Kind { kIoUring, kIoUringPlain, kIoUringZeroCopy, kEpoll, kAutomatic };
 
 inline std::ostream& operator<<(std::ostream& out, Kind kind) {
-  static constexpr const char* kNames[] = {"IoUring", "IoUringPlain", "Epoll", "Automatic"};
+  static constexpr const char* kNames[] = {"IoUring", "IoUringPlain", "IoUringZeroCopy", "Epoll", "Automatic"};
   return out << kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -42,9 +43,10 @@ inline MadeReactor make(Kind kind) {
     case Kind::kIoUring: return make_reactor(ReactorChoice::kIoUring);
     case Kind::kEpoll: return make_reactor(ReactorChoice::kEpoll);
     case Kind::kAutomatic: return make_reactor(ReactorChoice::kAutomatic);
+    case Kind::kIoUringZeroCopy: return make_reactor(ReactorChoice::kIoUring, {RingKind::kDeferred, 1});
     default: {
       MadeReactor made;
-      made.reactor = UringReactor::create(made.error, RingKind::kPlain);
+      made.reactor = UringReactor::create(made.error, {RingKind::kPlain});
       return made;
     }
   }
@@ -75,7 +77,7 @@ class ReactorFixture : public testing::Test {
  protected:
   void set_up(Kind kind) {
     MadeReactor made = make(kind);
-    if (made.reactor == nullptr && (kind == Kind::kIoUring || kind == Kind::kIoUringPlain)) {
+    if (made.reactor == nullptr && kind != Kind::kEpoll && kind != Kind::kAutomatic) {
       GTEST_SKIP() << made.error;
     }
     ASSERT_NE(made.reactor, nullptr) << made.error;
@@ -153,8 +155,9 @@ inline std::string pattern(std::size_t size, unsigned seed = 1) {
 
 }  // namespace setsuna::net
 
-#define SETSUNA_ON_ALL_REACTORS(suite)                                                                          \
-  INSTANTIATE_TEST_SUITE_P(Reactors, suite,                                                                     \
-                           testing::Values(::setsuna::net::Kind::kIoUring, ::setsuna::net::Kind::kIoUringPlain, \
-                                           ::setsuna::net::Kind::kEpoll, ::setsuna::net::Kind::kAutomatic),     \
+#define SETSUNA_ON_ALL_REACTORS(suite)                                                                           \
+  INSTANTIATE_TEST_SUITE_P(Reactors, suite,                                                                      \
+                           testing::Values(::setsuna::net::Kind::kIoUring, ::setsuna::net::Kind::kIoUringPlain,  \
+                                           ::setsuna::net::Kind::kIoUringZeroCopy, ::setsuna::net::Kind::kEpoll, \
+                                           ::setsuna::net::Kind::kAutomatic),                                    \
                            ::setsuna::net::kind_name)

@@ -3,6 +3,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <random>
 #include <set>
 #include <thread>
@@ -293,6 +294,50 @@ TEST_P(Stream, CancellingASendEndsItAndThoseBehindIt) {
   run_until([&] { return done[0].lasts + done[1].lasts == 2; });
   EXPECT_EQ(done[0].last(), -ECANCELED);
   EXPECT_EQ(done[1].last(), -ECANCELED);
+}
+
+// Sends without a copy work on TCP only.
+TEST_P(Stream, SendsOverTcpInPieces) {
+  sockaddr_in address;
+  const int listener = tcp_listener(address);
+  Recorder accepted;
+  reactor_->accept(listener, accepted.handler());
+  const UniqueFd peer = tcp_client(address);
+  run_until([&] { return accepted.results.size() == 1; });
+  const int ours = static_cast<int>(accepted.results[0]);
+  std::string head = pattern(64, 1);
+  std::string body = pattern(16 << 20, 2);
+  std::string got;
+  std::thread reader([&] { got = read_all(peer.get(), 3 * (head.size() + body.size())); });
+  std::vector<Recorder> done(3);
+  for (Recorder& one : done) {
+    const std::array<iovec, 2> pieces = {iovec{head.data(), head.size()}, iovec{body.data(), body.size()}};
+    reactor_->send(ours, pieces, one.handler());
+  }
+  run_until([&] { return done[2].lasts == 1; });
+  reader.join();
+  for (const Recorder& one : done) {
+    EXPECT_EQ(one.last(), static_cast<std::int64_t>(head.size() + body.size()));
+  }
+  EXPECT_TRUE(got == head + body + head + body + head + body);
+}
+
+// The peer reads nothing, but its kernel acknowledges what it has room for; the rest must not be waited for.
+TEST_P(Stream, ClosesWhileAPeerDoesNotRead) {
+  sockaddr_in address;
+  const int listener = tcp_listener(address);
+  Recorder accepted, sent, closed;
+  reactor_->accept(listener, accepted.handler());
+  const UniqueFd peer = tcp_client(address);
+  run_until([&] { return accepted.results.size() == 1; });
+  const int ours = static_cast<int>(accepted.results[0]);
+  const std::string big = pattern(64 << 20);
+  reactor_->send(ours, bytes(big), sent.handler());
+  run_what_is_there();
+  reactor_->close(ours, closed.handler());
+  run_until([&] { return closed.lasts == 1; });
+  EXPECT_EQ(sent.lasts, 1);
+  EXPECT_LT(sent.last(), 0);
 }
 
 // ---- close ----
