@@ -514,8 +514,7 @@ GateWord Pool::gate_for(std::uint32_t index) const {
   if (index != kNoTask && table_[index].indexed) {
     return GateWord::count(1);  // many may wait for few slots
   }
-  constexpr std::uint64_t kBatch = 256;
-  return GateWord::count(std::clamp<std::uint64_t>(unfinished_, 1, kBatch));
+  return GateWord::count(std::clamp<std::uint64_t>(unfinished_, 1, config_.wake_batch));
 }
 
 // --- Cancel and time ---------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@
 
 namespace setsuna::dispatch {
 
+inline constexpr std::uint32_t kWakeBatch = 256;
+
 struct PoolConfig {
   bool dispatcher = true;                         // false: round robin over mailboxes
   bool ephemeral = false;                         // a fresh process for each task (no daemons set)
@@ -30,6 +32,8 @@ struct PoolConfig {
   std::uint64_t cancel_grace_ns = 2'000'000'000;  // a cancelled task that runs on: its daemon is killed after this
   std::uint32_t daemon_max = runtime::kMaxDaemons;
   std::uint32_t ephemeral_max = 128;  // fresh processes at a time; further tasks wait their turn
+  // A host that waits for many tasks is woken once for so many completions, at most.
+  std::uint32_t wake_batch = kWakeBatch;
   // Tasks that a link may hold beyond the one that it runs. Used only while no consumer idles; and not in a pool with local
   // daemons, who fall idle without telling. When a link dies, those that waited behind another go to others, whatever their
   // retries: one of them may have begun, if the answer to the one before it was lost.

@@ -250,6 +250,9 @@ class BasicArena {
     return out;
   }
 
+  // At most so many extents get their pages in one call when small blocks need one more. At least 1.
+  void set_growth(std::uint32_t extents) { growth_max_ = std::max<std::uint32_t>(1, extents); }
+
   ExtentOwner owner() const { return me_; }
   const Table& table() const { return table_; }
   const ExtentHeap& heap() const { return heap_; }
@@ -257,7 +260,6 @@ class BasicArena {
  private:
   // A claim that fails while another process is half-way through one is tried again: that one may be rolling back.
   static constexpr int kClaimPasses = 16;
-  static constexpr std::uint32_t kGrowthMax = 8;  // extents made resident ahead of need
 
   bool is_host() const { return me_.index == kHostOwner; }
   static Block failed(AllocStatus status) { return {0, 0, status}; }
@@ -321,7 +323,7 @@ class BasicArena {
       return true;
     }
     const std::uint32_t wanted = std::min(growth_, 1 + table_.count() / 16);
-    growth_ = std::min(growth_ * 2, kGrowthMax);
+    growth_ = std::min(growth_ * 2, growth_max_);
     const std::uint32_t end = end_of_bare(extent + 1, wanted - 1);
     if (backing_.make_resident(offset_of(extent), std::uint64_t{end - extent} * kExtentBytes)) {
       table_.mark_backed(me_, extent);
@@ -532,6 +534,7 @@ class BasicArena {
   ExtentOwner me_;
   std::uint32_t keep_empty_;
   std::uint32_t growth_ = 1;
+  std::uint32_t growth_max_ = kGrowthExtents;
   ExtentHeap heap_;
   std::uint64_t run_bytes_ = 0;
   std::uint64_t high_water_ = 0;

@@ -39,7 +39,10 @@ class HostPort {
     for (std::uint32_t i = 0; i < view_.daemon_max; ++i) {
       mailbox(i).format();
     }
+    // Relaxed, all of them: whoever shares the segment afterwards orders that.
     view_.control->low_water.store(view_.slot_count / 4, std::memory_order_relaxed);
+    view_.control->inline_bytes.store(kInlineResultBytes, std::memory_order_relaxed);
+    view_.control->growth_extents.store(kGrowthExtents, std::memory_order_relaxed);
   }
 
   // --- Slots (mutex) ---------------------------------------------------------------------------------------

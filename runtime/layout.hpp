@@ -28,6 +28,7 @@ inline constexpr std::uint32_t kHostEpoch = 1;      // its epoch in words: it li
 inline constexpr std::size_t kInlineArgBytes = 448;
 inline constexpr std::size_t kInlineResultBytes = 448;
 inline constexpr std::size_t kExtentBytes = std::size_t{2} << 20;
+inline constexpr std::uint32_t kGrowthExtents = 8;  // made resident ahead of need, at most: the default
 inline constexpr std::size_t kPageBytes = 4096;
 
 // Written once by the host before the descriptor is shared, constant afterwards. Compared before anything else
@@ -76,6 +77,10 @@ struct Control {
   alignas(64) Atom<std::uint32_t> low_water;                 // ready tasks below which a claim wakes the reactor
   Atom<std::uint32_t> spin_us;                               // bounded spin before parking; 0: park at once
   Atom<std::uint32_t> flags;                                 // kControlClosing
+  // Set by the host before the segment is shared.
+  Atom<std::uint32_t> inline_bytes;    // results up to this size lie in the slot; at most kInlineResultBytes
+  Atom<std::uint32_t> growth_extents;  // see Arena
+  Atom<std::uint32_t> encoding;        // how results are to be encoded: means nothing here
 };
 inline constexpr std::uint32_t kControlClosing = 1;  // daemons finish what they hold and exit
 inline constexpr std::uint32_t kControlFinal = 2;    // with it: also those that would wait for another host
@@ -130,7 +135,7 @@ template <template <class> class Atom>
 struct alignas(64) TaskSlot {
   Atom<std::uint64_t> word;
   // Written by the host before READY, immutable until FREE.
-  std::uint64_t arg_offset;  // from the segment's start; meaningful if arg_bytes > kInlineArgBytes
+  std::uint64_t arg_offset;  // from the segment's start; 0: the bytes are in `arg`
   std::uint64_t arg_bytes;
   std::uint64_t const_offset;  // shared constant (function and constants of a map); const_bytes 0: none
   std::uint64_t const_bytes;
@@ -144,8 +149,8 @@ struct alignas(64) TaskSlot {
   std::int32_t rng[6];
   // Written by the owner before DONE.
   std::uint32_t result_status;  // ResultStatus
-  std::uint64_t result_offset;
-  std::uint64_t result_bytes;  // inline if <= kInlineResultBytes
+  std::uint64_t result_offset;  // 0: the bytes are in `result`
+  std::uint64_t result_bytes;
   // Of a range. `taken`: a bit per element, set by who gets it: the owner, to evaluate it, or the host, to take it back.
   Atom<std::uint64_t> taken;
   Atom<std::uint32_t> progress;  // entries that are complete in `result`
@@ -192,7 +197,8 @@ constexpr std::uint64_t layout_hash() {
                                  offsetof(DaemonRecord<std::atomic>, cancel),
                                  offsetof(DaemonRecord<std::atomic>, cancel_mailed),
                                  offsetof(DaemonRecord<std::atomic>, hold),
-                                 offsetof(Control<std::atomic>, flags)};
+                                 offsetof(Control<std::atomic>, flags),
+                                 offsetof(Control<std::atomic>, encoding)};
   std::uint64_t hash = 0xCBF29CE484222325ULL;
   for (std::uint64_t fact : facts) {
     hash = (hash ^ fact) * 0x100000001B3ULL;

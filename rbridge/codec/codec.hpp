@@ -47,7 +47,8 @@ struct EncodeBuffer {
 };
 
 struct Options {
-  SEXP hooks;  // value of serial_config(), or nullptr / NULL for none
+  SEXP hooks;             // value of serial_config(), or nullptr / NULL for none
+  bool portable = false;  // encode by R_Serialize alone; decode() takes either
 };
 
 using runtime::Hash128;

@@ -276,7 +276,11 @@ void encode(SEXP x, EncodeBuffer* buf, const Options* options) {
   const bool has_hooks = options != nullptr && options->hooks != nullptr && options->hooks != R_NilValue;
   Encoder e{buf, has_hooks ? options->hooks : nullptr, 0};
   refs_clear(buf);
-  encode_node(e, x);
+  if (options != nullptr && options->portable) {
+    encode_fallback(e, x);
+  } else {
+    encode_node(e, x);
+  }
   settle_bulk(buf);
 }
 

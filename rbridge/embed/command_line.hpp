@@ -4,8 +4,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "command_words.hpp"
+#include "tune_command.hpp"
 
 namespace setsuna::embed {
 
@@ -34,6 +36,9 @@ inline constexpr char kCommandHelp[] =
   --library DIR       the R library in which setsuna is installed
   --help              this text
 
+setsuna tune [OPTION ...]
+  finds the configuration that suits this machine (see setsuna tune --help).
+
 Values are written --option VALUE or --option=VALUE. Standard output and error are those of the tasks.
 Ctrl-C interrupts the task in hand and does nothing in between; SIGTERM ends the process.
 
@@ -41,28 +46,7 @@ Exit status: 0 the session has ended the connection, or a limit (idletime, wallt
 which standard error names; 64 the command line is wrong.
 )";
 
-struct CommandLine {
-  bool help = false;
-  std::string error;  // a sentence; else:
-  std::string url;
-  std::string library;
-  bool token_from_stdin = false;
-  std::vector<std::string> arguments;  // of daemon(), as NAME=R-CODE
-};
-
 namespace command_line {
-
-// An R string.
-inline std::string quoted(std::string_view text) {
-  std::string out = "'";
-  for (const char c : text) {
-    if (c == '\'' || c == '\\') {
-      out += '\\';
-    }
-    out += c;
-  }
-  return out + "'";
-}
 
 inline bool is_number(const std::string& text, double least) {
   char* end = nullptr;
@@ -191,9 +175,10 @@ inline CommandLine parse_daemon_command(const std::vector<std::string>& words) {
 // All words behind the name of the program.
 inline CommandLine parse_command(std::vector<std::string> words) {
   CommandLine out;
-  if (!words.empty() && words[0] == "daemon") {
+  const std::string command = words.empty() ? "" : words[0];
+  if (command == "daemon" || command == "tune") {
     words.erase(words.begin());
-    return parse_daemon_command(words);
+    return command == "tune" ? parse_tune_command(words) : parse_daemon_command(words);
   }
   out.help = !words.empty() && (words[0] == "--help" || words[0] == "-h" || words[0] == "help");
   if (!out.help) {

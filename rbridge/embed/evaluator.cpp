@@ -26,7 +26,7 @@ Attachment* attachment = nullptr;
 Port* port = nullptr;
 EvaluatorOptions options;
 codec::EncodeBuffer buffer;
-codec::Options codec_options{nullptr};
+codec::Options codec_options{};
 InHand hand;
 bool has_pending = false;
 std::uint64_t tasks_run = 0;
@@ -185,6 +185,12 @@ void Evaluator::attach(int segment_fd, int host_page_fd, int refill_fd, std::uin
   made->reactor = std::move(reactor);
   made->port = std::make_unique<Port>(made->segment.queue(made->host_page.page()), index, epoch);
   made->arena = std::make_unique<runtime::SegmentArena>(made->segment, runtime::ExtentOwner{index, epoch});
+  // Relaxed: they were there before the segment came here. Bounded: tasks can write there.
+  const runtime::Control<std::atomic>& control = *made->port->view().control;
+  made->inline_bytes =
+      std::min<std::uint32_t>(control.inline_bytes.load(std::memory_order_relaxed), runtime::kInlineResultBytes);
+  made->arena->set_growth(control.growth_extents.load(std::memory_order_relaxed));
+  codec_options.portable = control.encoding.load(std::memory_order_relaxed) == kEncodingPortable;
   host_gone = 0;
   attachment = made.release();
   port = attachment->port.get();

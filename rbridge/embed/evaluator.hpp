@@ -8,6 +8,9 @@
 
 namespace setsuna::embed {
 
+// Control::encoding: results are encoded by R_Serialize alone. Else natively.
+inline constexpr std::uint32_t kEncodingPortable = 1;
+
 struct EvaluatorOptions {
   bool cleanup = true;
   bool forked = true;       // has a process group of its own (a daemon that dialled in has not)

@@ -93,7 +93,7 @@ void publish(ResultStatus status) {
   slot.result_status = static_cast<std::uint32_t>(status);
   slot.result_bytes = buffer.total;
   slot.result_offset = 0;
-  if (buffer.total <= runtime::kInlineResultBytes) {
+  if (buffer.total <= attachment->inline_bytes) {
     codec::write_encoded(&buffer, slot.result);
   } else {
     slot.result_offset = allocate_result().offset;

@@ -36,7 +36,8 @@ struct Attachment {
   runtime::EventFd reactor;
   std::unique_ptr<Port> port;
   std::unique_ptr<runtime::SegmentArena> arena;
-  std::uint32_t sources = 0;  // views of it: it stays mapped until they are gone
+  std::uint32_t inline_bytes = 0;  // of a result that lies in its slot, at most
+  std::uint32_t sources = 0;       // views of it: it stays mapped until they are gone
 };
 
 extern Attachment* attachment;

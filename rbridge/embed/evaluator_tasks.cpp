@@ -33,7 +33,7 @@ SEXP eval_in(SEXP expr, SEXP env) {
 
 SEXP decode_arguments(const Slot& slot) {
   const std::uint8_t* base = slot.arg;
-  if (slot.arg_bytes > runtime::kInlineArgBytes) {
+  if (slot.arg_offset != 0) {
     hand.source = make_source(slot.arg_offset, slot.arg_bytes, slot.arg_block);
     base = hand.source != nullptr ? hand.source->base
                                   : reinterpret_cast<const std::uint8_t*>(attachment->segment.base()) + slot.arg_offset;
@@ -150,7 +150,7 @@ void run_element(const Slot& slot) {
 
 // A jump out of one entry comes back here for the next.
 void run_replay(const Slot& slot) {
-  const std::uint8_t* base = slot.arg_bytes > runtime::kInlineArgBytes
+  const std::uint8_t* base = slot.arg_offset != 0
                                  ? reinterpret_cast<const std::uint8_t*>(attachment->segment.base()) + slot.arg_offset
                                  : slot.arg;
   hand.replaying = true;

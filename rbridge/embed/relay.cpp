@@ -331,9 +331,10 @@ void Relay::send_result(const Job& job, std::uint32_t slot, const runtime::SlotW
   LinkResult result{static_cast<ResultStatus>(from.result_status), microseconds_taken(job.published_ns)};
   std::uint64_t bytes = from.result_bytes;
   const std::uint64_t offset = from.result_offset;
-  bool in_area = bytes > kInlineResultBytes;
+  bool in_area = offset != 0;
   if (from.result_status > static_cast<std::uint32_t>(ResultStatus::kDamaged) ||
-      (in_area && !segment_.arena().plausible(offset, bytes, {word.owner(), word.epoch()}))) {
+      !(in_area ? segment_.arena().plausible(offset, bytes, {word.owner(), word.epoch()})
+                : bytes <= kInlineResultBytes)) {
     result.status = ResultStatus::kDamaged;
     bytes = 0;
     in_area = false;

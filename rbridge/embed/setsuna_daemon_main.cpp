@@ -6,6 +6,7 @@
 //   setsuna-daemon --child=INDEX.EPOCH:FDS [--library=DIR] [...]     a daemon started by exec instead of a fork
 //   setsuna-daemon URL [ARGUMENT=VALUE ...]                          setsuna::daemon(URL, ARGUMENT = VALUE, ...)
 //   setsuna daemon URL [OPTION ...]                                  the same, for people (see --help)
+//   setsuna tune [OPTION ...]                                        setsuna::tune() (see --help)
 //
 // `setsuna` is the same program under another name.
 
@@ -41,7 +42,7 @@ constexpr int kFailedStatus = 70;
 constexpr int kErrorStatus = 1;  // as of Rscript
 
 struct Arguments {
-  const char* mode = nullptr;     // "zygote", "child", "dial", "command"
+  const char* mode = nullptr;     // "zygote", "child", "dial", "command", "tune"
   const char* library = nullptr;  // where setsuna is installed
   int rest_count = 0;             // all others, as given
   char* rest[256];
@@ -51,11 +52,11 @@ struct Arguments {
 setsuna::embed::CommandLine* command_line(int argc, char** argv) {
   const char* slash = strrchr(argv[0], '/');
   const bool by_name = strcmp(slash == nullptr ? argv[0] : slash + 1, "setsuna") == 0;
-  if (!by_name && (argc < 2 || strcmp(argv[1], "daemon") != 0)) return nullptr;
+  if (!by_name && (argc < 2 || (strcmp(argv[1], "daemon") != 0 && strcmp(argv[1], "tune") != 0))) return nullptr;
   static setsuna::embed::CommandLine line;
   line = setsuna::embed::parse_command(std::vector<std::string>(argv + 1, argv + argc));
   if (line.help) {
-    fputs(setsuna::embed::kCommandHelp, stdout);
+    fputs(line.help_text != nullptr ? line.help_text : setsuna::embed::kCommandHelp, stdout);
     exit(0);
   }
   if (!line.error.empty()) {
@@ -78,9 +79,10 @@ void read_token(setsuna::embed::CommandLine* line) {
 }
 
 void take_command_line(const setsuna::embed::CommandLine& line, Arguments* out) {
-  out->mode = "command";
+  const bool tune = line.command == "tune";
+  out->mode = tune ? "tune" : "command";
   out->library = line.library.empty() ? nullptr : line.library.c_str();
-  out->rest[out->rest_count++] = const_cast<char*>(line.url.c_str());
+  if (!tune) out->rest[out->rest_count++] = const_cast<char*>(line.url.c_str());
   for (const std::string& argument : line.arguments) {
     if (out->rest_count < 256) out->rest[out->rest_count++] = const_cast<char*>(argument.c_str());
   }

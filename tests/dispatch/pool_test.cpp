@@ -66,6 +66,20 @@ TEST_F(PoolTest, FirstInFirstOutThroughTheSpill) {
   }
 }
 
+TEST_F(PoolTest, AHostThatWaitsForAllIsWokenByTheBatch) {
+  PoolConfig config;
+  config.wake_batch = 3;
+  make(config);
+  add_daemons(1);
+  submit();
+  submit();
+  EXPECT_EQ(pool_->gate_for(kNoTask).bits(), GateWord::count(2).bits());
+  for (int i = 0; i < 4; ++i) {
+    submit();
+  }
+  EXPECT_EQ(pool_->gate_for(kNoTask).bits(), GateWord::count(3).bits());
+}
+
 TEST_F(PoolTest, DeathWithoutRetryTellsWho) {
   make({});
   add_daemons(1);

@@ -59,6 +59,30 @@ TEST(CommandLineTest, HelpNamesEveryOption) {
   }
 }
 
+TEST(CommandLineTest, TuneHandsItsOptionsOn) {
+  const CommandLine line = parse_command({"tune", "--goal=power", "--quick", "--knobs", "spin,slots", "--plot=a'b.svg",
+                                          "--out", "x.json", "--library=/lib"});
+  EXPECT_EQ(line.error, "");
+  EXPECT_EQ(line.command, "tune");
+  EXPECT_EQ(line.library, "/lib");
+  EXPECT_THAT(line.arguments,
+              ElementsAre("goal='power'", "quick=TRUE", "knobs=c('spin','slots')", "plot='a\\'b.svg'", "out='x.json'"));
+  EXPECT_THAT(parse_command({"tune"}).arguments, ElementsAre("out='setsuna.json'"));
+  EXPECT_EQ(parse_command({"daemon", "u"}).command, "daemon");
+}
+
+TEST(CommandLineTest, TuneNamesWhatIsWrong) {
+  const auto error = [](std::vector<std::string> words) { return parse_command(std::move(words)).error; };
+  EXPECT_THAT(error({"tune", "fast"}), HasSubstr("'fast'"));
+  EXPECT_THAT(error({"tune", "--speed=1"}), HasSubstr("'--speed'"));
+  EXPECT_THAT(error({"tune", "--goal"}), HasSubstr("--goal takes a value"));
+  const CommandLine help = parse_command({"tune", "--help"});
+  EXPECT_TRUE(help.help);
+  for (const char* name : {"--goal", "--quick", "--out", "--knobs", "--plot", "--library", "--help"}) {
+    EXPECT_THAT(help.help_text, HasSubstr(name));
+  }
+}
+
 TEST(CommandLineTest, WhatIsWrongIsNamed) {
   const auto error = [](std::vector<std::string> words) { return parse_command(std::move(words)).error; };
   EXPECT_THAT(error({}), HasSubstr("command"));

@@ -148,6 +148,17 @@ TEST(Arena, GrowsAheadOfNeed) {
   EXPECT_EQ(census.free, 256u - 32u);
 }
 
+TEST(Arena, GrowsAheadByNoMoreThanItMay) {
+  PlainWorld world(256);
+  auto arena = world.arena(kDaemon);
+  arena->set_growth(0);  // one extent at a time is the least
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(arena->alloc(1 << 20));
+  }
+  EXPECT_EQ(world.resident_calls(), 4u);
+  EXPECT_EQ(world.table().census(kDaemon).backed, 4u);
+}
+
 TEST(Arena, PrewarmTakesNothing) {
   PlainWorld world(16);
   auto host = world.arena(kHost);

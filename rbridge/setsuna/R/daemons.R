@@ -66,7 +66,9 @@
 #' @param preload names of packages that are loaded once, before daemons are forked, instead of in each.
 #' @param auth `TRUE`: daemons that come over the network must prove that they know the profile's token, which the commands of
 #'   [launch_remote()] hold. `FALSE`: whoever reaches the URL may join, and so run code of this session's user.
-#' @param config,trace not in this version.
+#' @param config values of knobs, see [tune()]: the file that `tune()` wrote, or a list such as `list(slots = 4096)`. `NULL`: the
+#'   file that the environment variable `SETSUNA_CONFIG` names, if it is set. `spin`, where it is given, goes before.
+#' @param trace not in this version.
 #' @return The number of daemons set, or the URL when listening without dispatcher: an object of class `miraiDaemons` that
 #'   prints as that. A reset gives 0.
 #' @seealso [status()], [everywhere()], [launch_local()], [daemon()].
@@ -102,10 +104,12 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (!missing(n)) n <- .count(n, "n")
   if (!missing(n) && n == 0L && is.null(url)) return(.reset(name))
   .check_remote(remote, url)
-  .refuse_later(list(config = config, trace = trace))
+  .refuse_later(list(trace = trace))
+  knobs <- .config_knobs(config)
+  if (!missing(spin)) knobs$spin <- .spin(spin)
   listen <- .listen_urls(if (!missing(n)) n, url)
   listen$access <- .access(name, listen$urls, tls, pass, auth)
-  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, spin, respawn, preload, listen)
+  options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, knobs, respawn, preload, listen)
   if (sync) return(.set_sync(name, options))
   if (is.null(url)) return(.set_local(name, n, options))
   value <- .set_listener(name, options)
@@ -162,7 +166,7 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
                             url = if (length(urls)) urls[1L] else "", urls = urls,
                             listens = if (!options$given_url) "nowhere" else if (options$shared) "shared" else "seats",
                             access = options$access, stream = options$stream, seeded = options$seeded,
-                            serial = options$serial, daemon = options$daemon)
+                            serial = options$serial, daemon = options$daemon, knobs = .knobs_with_session(options$knobs_shown))
   id
 }
 
@@ -263,17 +267,17 @@ with.miraiDaemons <- function(data, expr, ...) {
   if (isTRUE(autoexit)) 0L else -1L
 }
 
-.profile_options <- function(name, dispatcher, daemon, seed, memory, serial, spin, respawn, preload,
+.profile_options <- function(name, dispatcher, daemon, seed, memory, serial, knobs, respawn, preload,
                              listen = list(urls = character(), shared = TRUE, given = FALSE), ephemeral = FALSE) {
   given <- daemon
   daemon <- .daemon_options(given)
   if (!is.null(seed)) seed <- .seed(seed)
   if (!is.null(memory) && !(.is_number(memory) && memory > 0))
     .abort("'memory' must be one positive number of MB, or NULL, not ", .describe(memory))
-  if (!.is_number(spin) || spin < 0 || spin > 1e6)
-    .abort("'spin' must be one number of microseconds from 0 to 1e6, not ", .describe(spin))
   if (!is.null(preload) && (!is.character(preload) || anyNA(preload)))
     .abort("'preload' must be names of packages, or NULL, not ", .describe(preload))
+  .session_knobs_set(knobs)
+  knobs <- .knobs_in_force(knobs)
   base <- if (is.null(seed)) .random_stream() else .Call(C_seed_stream, seed)
   daemon$stream <- base
   daemon$serial <- .serial_resolve(serial)
@@ -290,7 +294,8 @@ with.miraiDaemons <- function(data, expr, ...) {
     seeded = !is.null(seed),
     stream = base,
     memory = memory,
-    spin = spin,
+    knobs = as.list(stats::setNames(.knobs_to_codes(knobs), names(knobs))),
+    knobs_shown = knobs,
     serial = daemon$serial,
     output = daemon$output,
     autoexit = .autoexit_code(daemon$autoexit),
@@ -300,6 +305,13 @@ with.miraiDaemons <- function(data, expr, ...) {
     library = dirname(getNamespaceInfo("setsuna", "path")),
     preload = preload
   )
+}
+
+.spin <- function(spin) {
+  most <- .knob_table()["spin", "high"]
+  if (!.is_number(spin) || spin < 0 || spin > most)
+    .abort("'spin' must be one number of microseconds from 0 to ", format(most), ", not ", .describe(spin))
+  spin
 }
 
 .key_text <- function(preload) deparse(.zygote_key(preload), width.cutoff = 500L)
@@ -322,11 +334,11 @@ with.miraiDaemons <- function(data, expr, ...) {
 # Called by mirai() where no daemons are set: the pool of fresh processes, with the session's present configuration.
 .open_ephemeral <- function() {
   .refuse_in_startup("mirai()")
-  options <- .profile_options("default", TRUE, list(maxtasks = 1L), NULL, NULL, NULL, 0, TRUE, NULL,
-                              ephemeral = TRUE)
+  options <- .profile_options("default", TRUE, list(maxtasks = 1L), NULL, NULL, NULL, .config_knobs(NULL),
+                              TRUE, NULL, ephemeral = TRUE)
   id <- .Call(C_ephemeral_id)
   # The stream differs each time; what decides is the rest.
-  identity <- list(.config_identity(options$config), options$zygote_key)
+  identity <- list(.config_identity(options$config), options$zygote_key, options$knobs)
   if (!is.null(id) && identical(identity, .ephemeral$identity)) return(id)
   .ephemeral$identity <- identity
   .Call(C_profile_open, options, 0L)

@@ -30,6 +30,7 @@
 #'   what was launched), `state` (`"pending"`, `"running"`, `"ended"`, `"failed"`, `"cancelled"` or `"unknown"`) and `why`.
 #' * `url`: where further processes can join with [daemon()]. `pids`: the process of each daemon.
 #' * `events`: what happened to connections lately: refused ones and the reason, broken ones.
+#' * `config`: the value in force of each knob, see [tune()].
 #'
 #' `info()`: whole numbers `connections` (daemons online), `cumulative` (that ever were), `awaiting`, `executing` and
 #' `completed` (tasks); `NULL` if no daemons are set.
@@ -64,7 +65,8 @@ status <- function(.compute = NULL) {
     url = record$urls,
     launches = .jobs_status(name),
     pids = as.vector(daemons[, "pid"]),
-    events = raw[[7L]]
+    events = raw[[7L]],
+    config = record$knobs
   ), class = "miraiStatus")
 }
 

@@ -8,7 +8,8 @@
     zygote = .zygote_main(.option_words(args, "--preload=")),
     child = .exec_child_main(args),
     dial = .dial_main(args),
-    command = .command_main(args)
+    command = .command_main(args),
+    tune = .tune_main(args)
   )
   quit("no", status, runLast = FALSE)
 }
@@ -21,12 +22,16 @@
 
 # setsuna-daemon URL ARGUMENT=VALUE ...: a value is R code, or text if it does not parse
 .dial_main <- function(args) {
-  parts <- regmatches(args[-1L], regexpr("=", args[-1L], fixed = TRUE), invert = TRUE)
+  do.call(get("daemon", topenv()), c(list(args[1L]), .code_arguments(args[-1L])))
+}
+
+.code_arguments <- function(words) {
+  parts <- regmatches(words, regexpr("=", words, fixed = TRUE), invert = TRUE)
   bad <- lengths(parts) != 2L
-  if (any(bad)) stop("setsuna-daemon: '", args[-1L][bad][1L], "' is not of the form ARGUMENT=VALUE", call. = FALSE)
+  if (any(bad)) stop("setsuna-daemon: '", words[bad][1L], "' is not of the form ARGUMENT=VALUE", call. = FALSE)
   values <- lapply(parts, function(part) tryCatch(eval(str2lang(part[2L]), baseenv()), error = function(e) part[2L]))
   names(values) <- vapply(parts, `[`, "", 1L)
-  do.call(get("daemon", topenv()), c(list(args[1L]), values))
+  values
 }
 
 # setsuna daemon URL ...: the reason why it ended is no failure.

@@ -59,6 +59,21 @@ runtime::UniqueFd config_fd_from(SEXP options) {
   return fd;
 }
 
+// Complete and checked: `.knobs_in_force()` (knobs.R). Words are numbers, their places among the choices.
+Knobs knobs_from(SEXP values) {
+  Knobs knobs;
+  const auto count = [&](const char* name) { return static_cast<std::uint32_t>(number(values, name, 0)); };
+  knobs.spin_us = count("spin");
+  knobs.wake_batch = count("wake_batch");
+  knobs.slots = count("slots");
+  knobs.inline_bytes = count("inline_bytes");
+  knobs.prefetch = count("prefetch");
+  knobs.portable = count("codec") == 1;
+  knobs.arena_bytes = static_cast<std::uint64_t>(number(values, "arena", 0) * kMegabyte);
+  knobs.growth_extents = count("growth");
+  return knobs;
+}
+
 // The parts of `.profile_options()` (daemons.R). Reads R objects, jumps nowhere: its values were checked in R.
 ProfileConfig config_from(SEXP options) {
   ProfileConfig config;
@@ -66,7 +81,8 @@ ProfileConfig config_from(SEXP options) {
   config.zygote_key = text(options, "zygote_key");
   config.output = flag(options, "output", false);
   config.autoexit = static_cast<std::int32_t>(number(options, "autoexit", 0));
-  config.spin_us = static_cast<std::uint32_t>(number(options, "spin", 0));
+  config.knobs = knobs_from(option(options, "knobs"));
+  config.pool.wake_batch = config.knobs.wake_batch;
   config.pool.dispatcher = flag(options, "dispatcher", true);
   config.pool.link_begun_most = dispatch::kLinkBegunMost;
   config.pool.ephemeral = flag(options, "ephemeral", false);
@@ -212,7 +228,8 @@ SEXP profile_open(SEXP options, SEXP n) {
   if (!done) {
     Rf_error("%s", guard_message);
   }
-  set_profile_hooks(made, option(options, "serial"));
+  const Knobs knobs = knobs_from(option(options, "knobs"));
+  set_profile_encoding(made, option(options, "serial"), knobs.portable, knobs.inline_bytes);
   return Rf_ScalarInteger(static_cast<int>(made));
 }
 

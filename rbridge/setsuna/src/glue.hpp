@@ -21,6 +21,7 @@
 
 extern const R_CallMethodDef kCodecEntries[];
 extern const R_CallMethodDef kInfoEntries[];
+extern const R_CallMethodDef kKnobEntries[];
 extern const R_CallMethodDef kMapEntries[];
 extern const R_CallMethodDef kPromiseEntries[];
 extern const R_CallMethodDef kAccessEntries[];

@@ -93,18 +93,36 @@ struct Started {
   std::string error;
 };
 Started* started = nullptr;
-net::ReactorChoice wanted_reactor = net::ReactorChoice::kAutomatic;
+SessionKnobs session_knobs;
+std::string reactor_asked_by;
+
+// The environment goes before what was set.
+void choose_reactor() {
+  std::string error;
+  net::ReactorChoice choice = net::ReactorChoice::kAutomatic;
+  if (!net::reactor_choice_from_environment(choice, error)) {
+    throw std::runtime_error(error);
+  }
+  const bool by_environment = choice != net::ReactorChoice::kAutomatic;
+  reactor_asked_by = by_environment ? "SETSUNA_REACTOR" : "the configuration";
+  session_knobs.reactor = by_environment ? choice : session_knobs.reactor;
+}
 
 }  // namespace
+
+const SessionKnobs& Host::session() { return session_knobs; }
+
+void Host::set_session(const SessionKnobs& knobs) {
+  SETSUNA_ASSERT(the_host == nullptr);
+  session_knobs = knobs;
+}
 
 void Host::start() {
   std::string error;
   if (!page_.create(&error)) {
     throw std::runtime_error("the host's shared page cannot be made: " + error);
   }
-  if (!net::reactor_choice_from_environment(wanted_reactor, error)) {
-    throw std::runtime_error(error);
-  }
+  choose_reactor();
   own_pidfd_ = runtime::pidfd_open(::getpid());
   Started state;
   started = &state;
@@ -121,7 +139,7 @@ void Host::start() {
 
 void Host::reactor_main(Host* host) {
   ::pthread_setname_np(::pthread_self(), "setsuna-reactor");
-  net::MadeReactor made = net::make_reactor(wanted_reactor);
+  net::MadeReactor made = net::make_reactor(session_knobs.reactor, session_knobs.ring, reactor_asked_by);
   host->reactor_ = std::move(made.reactor);
   host->backend_ = made.backend;
   const bool failed = host->reactor_ == nullptr;

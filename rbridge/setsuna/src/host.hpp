@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "knobs.hpp"
 #include "listen.hpp"
 #include "net/reactor.hpp"
 #include "profile.hpp"
@@ -30,6 +31,10 @@ class Host {
   static Host* existing();
   // In a child that user code forked from the host: nothing here may be used.
   static bool forked();
+
+  // How its reactor is, or will be, set up. To be set before the first get(). R thread.
+  static const SessionKnobs& session();
+  static void set_session(const SessionKnobs& knobs);
 
   std::mutex& mutex() { return mutex_; }
   runtime::HostPage<std::atomic>* page() { return page_.page(); }

@@ -8,7 +8,7 @@ namespace {
 constexpr const R_CallMethodDef* kTables[] = {
     kCodecEntries,  kInfoEntries,   kMapEntries,       kPromiseEntries,     kAddressEntries,
     kZygoteEntries, kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,
-    kStatusEntries, kAccessEntries, kRelayEntries,
+    kStatusEntries, kAccessEntries, kRelayEntries,     kKnobEntries,
 };
 
 constexpr int kMaxEntries = 256;

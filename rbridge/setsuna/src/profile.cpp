@@ -25,9 +25,9 @@ namespace {
 
 runtime::Segment create_segment(const ProfileConfig& config) {
   runtime::SegmentRequest request;
-  request.slot_count = config.slot_count;
+  request.slot_count = config.knobs.slots;
   request.daemon_max = config.pool.daemon_max;
-  request.data_bytes = config.data_bytes;
+  request.data_bytes = config.knobs.arena_bytes;
   request.build_id = embed::build_id();
   request.profile = config.name;
   std::string error;
@@ -73,7 +73,14 @@ Profile::Profile(std::uint32_t id, ProfileConfig config, runtime::HostPageMap& h
       doorbell_(create_doorbell()),
       pool_(std::make_unique<dispatch::Pool>(config_.pool, *this, *this, *this, &links)) {
   port_.format();
-  view_.control->spin_us.store(config_.spin_us, std::memory_order_relaxed);
+  // Relaxed: no daemon has the segment yet.
+  const Knobs& knobs = config_.knobs;
+  view_.control->spin_us.store(knobs.spin_us, std::memory_order_relaxed);
+  view_.control->inline_bytes.store(knobs.inline_bytes, std::memory_order_relaxed);
+  view_.control->growth_extents.store(knobs.growth_extents, std::memory_order_relaxed);
+  view_.control->encoding.store(knobs.portable ? embed::kEncodingPortable : 0, std::memory_order_relaxed);
+  arena_.set_growth(knobs.growth_extents);
+  pace = dispatch::Pace(knobs.prefetch);
   pool_->set_store(&Profile::store_bytes, this);
 }
 
@@ -173,9 +180,10 @@ bool Profile::harvestable(std::uint32_t slot, const runtime::SlotWord& word, dis
   result->status = static_cast<runtime::ResultStatus>(from.result_status);
   result->bytes = from.result_bytes;
   result->offset = from.result_offset;
-  if (result->bytes <= kInlineResultBytes) {
+  if (result->offset == 0) {
     result->inline_bytes = from.result;
-    return from.result_status <= static_cast<std::uint32_t>(runtime::ResultStatus::kDamaged);
+    return result->bytes <= kInlineResultBytes &&
+           from.result_status <= static_cast<std::uint32_t>(runtime::ResultStatus::kDamaged);
   }
   return from.result_status <= static_cast<std::uint32_t>(runtime::ResultStatus::kDamaged) &&
          arena_.plausible(result->offset, result->bytes, {word.owner(), word.epoch()});

@@ -10,6 +10,7 @@
 
 #include "dispatch/pace.hpp"
 #include "dispatch/pool.hpp"
+#include "knobs.hpp"
 #include "net/reactor.hpp"
 #include "net_door.hpp"
 #include "rbridge/embed/zygote_client.hpp"
@@ -31,9 +32,7 @@ struct ProfileConfig {
   runtime::UniqueFd config_fd;  // for daemons, see .host_config()
   bool output = false;
   std::int32_t autoexit = 0;  // as in embed::ForkRequest
-  std::uint32_t spin_us = 0;
-  std::uint32_t slot_count = runtime::kDefaultSlots;
-  std::uint64_t data_bytes = 0;         // 0: as much as this process may use
+  Knobs knobs;
   std::vector<std::string> urls;        // at which daemons may join
   bool shared_url = true;               // one URL for any number of them; else one daemon at each
   std::vector<std::uint8_t> hooks;      // of serialisation, encoded, for daemons on other machines
@@ -70,9 +69,6 @@ struct LocalListener {
   runtime::UniqueFd fd;  // until the reactor adopts it
   int adopted = -1;
 };
-
-inline constexpr std::uint32_t kMostPrefetched =
-    32;  // short tasks that a remote daemon holds beyond the one that it runs
 
 struct SpawnRequest {
   std::uint32_t index;
@@ -132,7 +128,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::vector<std::unique_ptr<NetDoor>> doors;
   std::vector<std::unique_ptr<NetDoor>> old_doors;  // to be closed by the reactor
   RemoteLinks links;
-  dispatch::Pace pace{kMostPrefetched};  // of tasks over links
+  dispatch::Pace pace{0};  // of tasks over links
   bool links_ended = false;
   std::string failure;   // why its daemons cannot start
   bool changed = false;  // the reactor has news that the R thread has not seen

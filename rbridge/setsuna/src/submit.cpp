@@ -4,6 +4,7 @@
 
 #include "guard.hpp"
 #include "host.hpp"
+#include "profile_codec.hpp"
 #include "runtime/clock.hpp"
 
 namespace setsuna::host {
@@ -92,7 +93,7 @@ SubmitOutcome try_submit(std::uint32_t id, const codec::EncodeBuffer& buffer, di
     std::uint8_t small[kInlineArgBytes];
     spec.length = buffer.total;
     StoredBlock stored;
-    if (buffer.total <= kInlineArgBytes) {
+    if (buffer.total <= inline_limit(id)) {
       codec::write_encoded(&buffer, small);
       spec.bytes = small;
     } else {

@@ -70,7 +70,7 @@ bool spin_for_task(Host& host, TaskRef ref) {
   {
     std::lock_guard<std::mutex> lock(host.mutex());
     profile = host.profile(ref.profile);
-    budget_us = profile->config().spin_us;
+    budget_us = profile->config().knobs.spin_us;
     if (budget_us == 0) {
       return false;
     }
