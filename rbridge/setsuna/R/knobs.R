@@ -133,7 +133,7 @@
     "@section Knobs:",
     "The values in force are in `status()$config`. For each knob: its default, what else it may be, what it does, and the",
     "command that shows on your machine whether the default is right: `setsuna tune`, or `tune()` with the same arguments;",
-    "`bench/compare.R` is a script of the source repository.",
+    "`tools/bench` belongs to the source repository.",
     "", items, "",
     "Bounds that are no knobs: a slot's room for arguments and results (`inline_bytes` can be lower, not higher), the size of an",
     "extent (2 MB, a huge page) and the number of daemons (1024) are part of the shared memory's layout, which session and",

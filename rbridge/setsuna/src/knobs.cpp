@@ -19,7 +19,7 @@ constexpr KnobInfo kKnobs[] = {
      "how long a process that waits looks for an answer before it sleeps. Shortens round trips where each side has a "
      "CPU of "
      "its own; takes CPU time.",
-     "Rscript bench/compare.R --rows=round_trip,round_trip_spin"},
+     "tools/bench --rows=round_trip,round_trip_spin"},
     {"wake_batch", "tasks", kPreset.wake_batch, 1, 65536, "", false, false,
      "where the session waits for many results, it is woken once for so many of them, at most.",
      "setsuna tune --goal=throughput --knobs=wake_batch"},
