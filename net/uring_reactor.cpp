@@ -287,7 +287,7 @@ void UringReactor::interrupt(Op& op) {
     // kernel drop what it holds; the stream is torn anyway.
     sockaddr nowhere{};
     nowhere.sa_family = AF_UNSPEC;
-    ::connect(op.fd, &nowhere, sizeof nowhere);
+    static_cast<void>(::connect(op.fd, &nowhere, sizeof nowhere));
     return;
   }
   io_uring_sqe* entry = next_entry();

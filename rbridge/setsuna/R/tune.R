@@ -96,7 +96,7 @@ tune <- function(goal = c("latency", "throughput", "memory", "power"), quick = F
 
 # Rounds: samples of each value, at most; seconds: for all knobs together.
 .tune_effort <- function(quick) {
-  if (quick) list(rounds = 9L, scale = 0.25, seconds = 85) else list(rounds = 15L, scale = 1, seconds = 480)
+  if (quick) list(rounds = 9L, scale = 0.25, seconds = 100) else list(rounds = 15L, scale = 1, seconds = 480)
 }
 
 .tune_fewest_rounds <- 5L # with fewer no difference is significant
@@ -105,9 +105,10 @@ tune <- function(goal = c("latency", "throughput", "memory", "power"), quick = F
   say <- .tune_teller(progress)
   found <- list()
   started <- .tune_clock()
+  weights <- vapply(knobs, .tune_weight, 0)
   for (i in seq_along(knobs)) {
     left <- effort$seconds - (.tune_clock() - started)
-    share <- left / (length(knobs) - i + 1.5) # half a share for the end
+    share <- left * weights[i] / (sum(weights[i:length(knobs)]) + 1) # one for the end
     say("[", i, "/", length(knobs), "] ", knobs[i])
     found[[knobs[i]]] <- .tune_knob(goal, knobs[i], effort, share, say)
   }
@@ -122,6 +123,9 @@ tune <- function(goal = c("latency", "throughput", "memory", "power"), quick = F
   structure(list(goal = goal, knobs = found, together = together, config = config, machine = .tune_machine(),
                  notes = .tune_notes(goal, effort)), class = "setsunaTuning")
 }
+
+# Of the time that there is: where daemons start from nothing for each sample, most of it goes into that.
+.tune_weight <- function(knob) if (.knob_table()[knob, "session"]) 4 else if (.tune_is_remote(.tune_plan[[knob]]$work)) 3 else 1
 
 # Overwrites one line of a terminal; elsewhere a line for each message. NULL ends it.
 .tune_teller <- function(progress) {

@@ -62,16 +62,15 @@
 
 .tune_daemons <- function() max(1L, min(16L, sum(as.integer(rawToBits(as.raw(.Call(C_get_affinity)))))))
 
+# One daemon is enough where the connection is what matters.
 .tune_open <- function(work, config, n) {
   if (!.tune_is_remote(work)) return(daemons(n, config = config, .compute = .tune_profile))
   daemons(url = "tcp://127.0.0.1:0", config = config, .compute = .tune_profile)
   program <- file.path(dirname(.daemon_program()), "setsuna-daemon")
   record <- .profiles[[.tune_profile]]
-  for (i in seq_len(min(n, 2L))) {
-    system2(program, c(shQuote(record$urls[1L]), paste0("token=", record$access$token)), wait = FALSE, stdout = FALSE,
-            stderr = FALSE, env = paste0("R_LIBS=", shQuote(paste(.libPaths(), collapse = ":"))))
-  }
-  everywhere(NULL, .min = min(n, 2L), .compute = .tune_profile)[]
+  system2(program, c(shQuote(record$urls[1L]), paste0("token=", record$access$token)), wait = FALSE, stdout = FALSE,
+          stderr = FALSE, env = paste0("R_LIBS=", shQuote(paste(.libPaths(), collapse = ":"))))
+  everywhere(NULL, .min = 1L, .compute = .tune_profile)[]
 }
 
 .tune_clock <- function() as.numeric(Sys.time())
