@@ -73,9 +73,11 @@
   everywhere(NULL, .min = 1L, .compute = .tune_profile)[]
 }
 
+.tune_task <- quote(x)
+
 .tune_clock <- function() as.numeric(Sys.time())
 
-.tune_trip <- function(payload) mirai(x, x = payload, .compute = .tune_profile)[]
+.tune_trip <- function(payload) mirai(.tune_task, x = payload, .compute = .tune_profile)[]
 
 .tune_latency <- function(payload, count) {
   for (i in seq_len(max(4L, count %/% 5L))) .tune_trip(payload)
@@ -91,7 +93,7 @@
 
 .tune_flood <- function(payload, count) {
   start <- .tune_clock()
-  tasks <- lapply(seq_len(count), function(i) mirai(x, x = payload, .compute = .tune_profile))
+  tasks <- lapply(seq_len(count), function(i) mirai(.tune_task, x = payload, .compute = .tune_profile))
   collect_mirai(tasks)
   1e6 * (.tune_clock() - start) / count
 }
