@@ -62,10 +62,18 @@ png_of <- function(d, path, scale = 2) {
     switch(i$kind,
       line = graphics::lines(i$x, i$y, col = colour, lwd = i$width, lty = if (i$dash) "13" else "solid"),
       dot = graphics::points(i$x, i$y, pch = 16, col = grDevices::adjustcolor(colour, i$alpha), cex = i$radius / 3.2),
-      text = graphics::text(i$x, i$y, i$text, col = colour, cex = i$size / 12.6, font = if (i$bold) 2L else 1L,
+      text = halo_text(i$x, i$y, i$text, col = colour, cex = i$size / 12.6, font = if (i$bold) 2L else 1L,
                             adj = c(c(start = 0, middle = 0.5, end = 1)[[i$anchor]], 0)))
   }
   invisible(TRUE)
+}
+
+# Text with a rim of paper, so that it stays legible where it crosses a curve (in the SVG the style does that).
+halo_text <- function(x, y, text, col, ...) {
+  for (angle in seq(0, 2 * pi, length.out = 9)[-1L]) {
+    graphics::text(x + 1.6 * cos(angle), y + 1.6 * sin(angle), text, col = role_colours[["paper"]], ...)
+  }
+  graphics::text(x, y, text, col = col, ...)
 }
 
 # The style of every drawing, for the light and the dark theme.
@@ -76,6 +84,7 @@ drawing_css <- function() {
       sprintf(".f.s0{fill:%s}.l.s0{stroke:%s}", roles[["soft"]], roles[["soft"]]))
   }
   dark_roles <- c(ink = "#e3e7ec", soft = "#99a3b0", grid = "#353c46", paper = "#1b1f24")
-  paste(c("svg{max-width:100%;height:auto;font-family:inherit}", ".l{fill:none;stroke-linejoin:round;stroke-linecap:round}",
+  paste(c("svg{max-width:100%;height:auto;font-family:inherit}", "text{paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}",
+                 ".l{fill:none;stroke-linejoin:round;stroke-linecap:round}",
           rules(system_colours, role_colours), "@media (prefers-color-scheme:dark){", rules(dark_colours, dark_roles), "}"), collapse = "\n")
 }

@@ -17,12 +17,14 @@ refuse <- function(...) {
 # ---- one row --------------------------------------------------------------------------------------------------------
 
 run_row <- function(key, budget, path) {
-  recorded$deadline <- now() + budget
+  recorded$deadline <- now() + budget + recorded$rows[[key]]$fixed
+  save <- function(failed) saveRDS(list(samples = samples_table(), left_out = recorded$left_out, failed = failed), path)
+  recorded$save <- function() save("did not end in time")
   failed <- tryCatch({
     recorded$rows[[key]]$run(budget)
     NULL
   }, error = function(e) conditionMessage(e))
-  saveRDS(list(samples = samples_table(), left_out = recorded$left_out, failed = failed), path)
+  save(failed)
 }
 
 if (length(args) == 3L && startsWith(args[1L], "--row=")) {
@@ -40,7 +42,7 @@ option <- function(name, default) {
 unknown <- grep("^--(quick$|rows=|out=|minutes=)", args, value = TRUE, invert = TRUE)
 if (length(unknown)) refuse("unknown argument '", unknown[1L], "'; known: --quick, --rows=a,b, --out=DIR, --minutes=N, --compare OLD NEW")
 quick <- "--quick" %in% args
-minutes <- suppressWarnings(as.numeric(option("minutes", if (quick) "4.5" else "18")))
+minutes <- suppressWarnings(as.numeric(option("minutes", if (quick) "4.4" else "18")))
 if (is.na(minutes) || minutes <= 0 || minutes > 1440) {
   refuse("--minutes must be a number above 0 and at most 1440, not '", option("minutes", ""), "'")
 }
@@ -55,18 +57,27 @@ out <- normalizePath(out)
 
 # ---- all rows -------------------------------------------------------------------------------------------------------
 
-run_apart <- function(key, budget) {
+# A row that hangs is ended, named and does not hold up the rest; what it measured until then counts.
+run_apart <- function(key, budget, deadline) {
   path <- tempfile(fileext = ".rds")
   on.exit(unlink(path))
   log <- file.path(out, "log.txt")
-  limit <- ceiling(budget * 2 + 60)
+  left <- deadline + 25 - now()
+  limit <- max(5, ceiling(min(budget * 2 + 60, left)))
   status <- system2("timeout", c("-k", "5", limit, "Rscript", "--no-save", shQuote(file.path(here, "main.R")), shQuote(root),
                                  paste0("--row=", key), format(budget, scientific = FALSE), shQuote(path)),
                     stdout = log, stderr = log)
-  if (file.exists(path)) return(readRDS(path))
-  why <- if (status == 124L) sprintf("did not end within %d s", limit) else sprintf("its process ended with status %d", status)
-  tail <- utils::tail(readLines(log, warn = FALSE), 3L)
-  list(samples = NULL, left_out = character(), failed = paste0(why, if (length(tail)) paste0(": ", one_line(tail))))
+  result <- if (file.exists(path)) readRDS(path) else list(samples = NULL, left_out = character(), failed = "nothing measured")
+  if (status == 0L) return(result)
+  tail <- one_line(utils::tail(readLines(log, warn = FALSE), 3L))
+  result$failed <- NULL
+  if (status == 124L && left < budget * 2 + 60) {
+    result$left_out <- c(result$left_out, paste0("the rest of ", key, " (the time was up)"))
+  } else {
+    result$failed <- paste0(if (status == 124L) sprintf("did not end within %d s", as.integer(limit)) else sprintf("its process ended with status %d", status),
+                            if (nzchar(tail)) paste0(": ", tail))
+  }
+  result
 }
 
 machine <- describe_machine(root, args)
@@ -78,16 +89,17 @@ deadline <- started + minutes * 60
 samples <- NULL
 left_out <- failed <- character()
 weights <- vapply(recorded$rows[wanted], `[[`, 0, "weight")
+fixed <- vapply(recorded$rows[wanted], `[[`, 0, "fixed") + 1
 for (i in seq_along(wanted)) {
-  # What time is left, shared by weight; a row also takes a moment to start.
-  budget <- max(0.5, (deadline - now()) * weights[i] / sum(weights[i:length(wanted)]) - 1.5)
-  if (length(wanted) > 1L && i > 1L && now() > deadline + 30) {
+  after <- i:length(wanted)
+  budget <- max(0.5, (deadline - now() - sum(fixed[after])) * weights[i] / sum(weights[after]))
+  if (i > 1L && now() > deadline) {
     left_out <- c(left_out, paste0(wanted[i], " (the time was up)"))
     next
   }
   row_started <- now()
   cat(sprintf("%2d/%d %-18s", i, length(wanted), wanted[i]))
-  result <- run_apart(wanted[i], budget)
+  result <- run_apart(wanted[i], budget, deadline)
   samples <- rbind(samples, result$samples)
   left_out <- unique(c(left_out, result$left_out))
   cat(sprintf("%6.1f s  %5d samples%s\n", now() - row_started, NROW(result$samples), if (is.null(result$failed)) "" else "  FAILED"))

@@ -16,6 +16,7 @@ recorded$samples <- list()
 recorded$left_out <- character()
 recorded$rows <- list()
 recorded$deadline <- Inf
+recorded$save <- function() NULL # after each turn, so that a row cut short leaves what it has
 
 emit <- function(metric, system, value, unit, better, workload = metric, param = "", param_unit = "", sample = NULL) {
   # One text for a number, however R would print it.
@@ -40,8 +41,11 @@ samples_table <- function() {
   }), columns))
 }
 
-# `weight` is the row's share of the time of the whole run.
-add_row <- function(key, weight, run) recorded$rows[[key]] <- list(key = key, weight = weight, run = run)
+# `weight` is the row's share of the time that is left when each row has got its `fixed` seconds, which it needs for starting
+# what it measures.
+add_row <- function(key, weight, run, fixed = 1) {
+  recorded$rows[[key]] <- list(key = key, weight = weight, run = run, fixed = fixed)
+}
 
 # Runs the sides in turn until the budget is used up: a side is a function of the seconds it should take that returns a number
 # (or several, named by param). At least one turn. A side that fails is left out by name from then on, with the reason.
@@ -58,15 +62,17 @@ take_turns <- function(sides, budget, record, turns = 5L) {
       })
       if (is.null(value)) sides[[name]] <- NULL else record(name, value, turn)
     }
+    recorded$save()
     spent <- now() - started
     if (spent * (turn + 1) / turn > budget * 1.2) break # the next turn would not fit
   }
   invisible(sides)
 }
 
-# How many repetitions of `once` (a function of a count) fill `slice` seconds: tried with growing counts.
+# How many repetitions of `once` (a function of a count) fill `slice` seconds: tried with growing counts, the first one for warming.
 fill <- function(once, slice, start = 8L, most = 1e6) {
   count <- start
+  if (seconds(once(count)) > slice) return(count)
   repeat {
     took <- max(seconds(once(count)), 1e-6)
     if (took > slice / 8 || count >= most) break

@@ -82,4 +82,4 @@ add_row("native", 70, function(budget) {
       }
     }
   }
-})
+}, fixed = 4)

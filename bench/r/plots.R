@@ -128,7 +128,7 @@ spread_labels <- function(y, gap, low, high) {
       z[i] <- z[i] + shift
       moved <- TRUE
     }
-    z <- pmin(pmax(z, low + (seq_along(z) - 1) * 0), high)
+    z <- pmin(pmax(z, low), high)
     if (!moved) break
   }
   y[o] <- z
@@ -192,11 +192,15 @@ plot_curves <- function(title, medians, samples, reference = NULL, log_y = NULL)
     draw_dot(d, px, y(m$median), class, if (systems[i] == "setsuna") 4.6 else 3.6)
     ends[i, c("x", "y")] <- c(px[length(px)], y(m$median[nrow(m)]))
   }
-  label_y <- spread_labels(ends$y, 17, top, bottom)
+  # A curve that reaches the right edge has its name in the margin, one that ends before has it beside its last point.
+  label_y <- ends$y
+  for (x in unique(ends$x)) label_y[ends$x == x] <- spread_labels(ends$y[ends$x == x], 17, top, bottom)
   for (i in seq_along(systems)) {
     class <- class_of(systems[i])
-    draw_line(d, c(ends$x[i] + 7, right + 10), c(ends$y[i], label_y[i]), class, 0.8, TRUE)
-    draw_text(d, right + 14, label_y[i] + 4.5, systems[i], class, "start", 13, systems[i] == "setsuna")
+    early <- ends$x[i] < right - 70
+    x <- if (early) ends$x[i] + 22 else right + 10
+    draw_line(d, c(ends$x[i] + 7, x), c(ends$y[i], label_y[i]), class, 0.8, TRUE)
+    draw_text(d, x + 4, label_y[i] + 4.5, systems[i], class, "start", 13, systems[i] == "setsuna")
   }
   d
 }

@@ -40,12 +40,12 @@ targets_html <- function(medians) {
          html_table(c("what", "setsuna", "beside", "to reach", "measured", ""),
                     cbind(escape(judged$what), judged$ours, escape(judged$beside), judged$mark, judged$measured,
                           ifelse(judged$met, '<span class="met">reached</span>', '<span class="missed">missed</span>')),
-                    c("", "n", "", "", "n", "")))
+                    c("", "n", "", "w", "n", "")))
 }
 
 defeats_html <- function(medians) {
   lost <- defeats(medians)
-  if (!nrow(lost)) return("<p>In this run no installed peer was better in any row, as far as the spread allows to say.</p>")
+  if (!nrow(lost)) return("<p>In this run no installed peer was better in any row that had at least three turns, as far as the spread allows to say.</p>")
   title_of <- function(metric) {
     hit <- Filter(function(s) s$metric == metric, sections)
     if (length(hit)) sprintf('<a href="#%s">%s</a>', metric, hit[[1L]]$title) else if (metric == "map") '<a href="#map_speedup">Map: elements a second</a>' else metric
@@ -54,8 +54,8 @@ defeats_html <- function(medians) {
     paste0(title_of(lost$metric[i]), if (nzchar(lost$param[i])) paste0(", ", param_label(lost$param[i], lost$param_unit[i]),
                                                                switch(lost$param_unit[i], "us per element" = " an element", daemons = " daemons", "queued tasks" = " queued", "")))
   }, "")
-  ours <- mapply(pretty_value, ifelse(lost$better == "lower", lost$median * lost$setsuna_ratio, lost$median * lost$setsuna_ratio), lost$unit)
-  paste0("<p>Every case in which another system was better and the 95 % interval of the ratio leaves no doubt, the worst first.</p>",
+  ours <- mapply(pretty_value, lost$median * lost$setsuna_ratio, lost$unit)
+  paste0("<p>Every case in which another system was better (three turns or more, and a 95 % interval of the ratio that does not hold 1), the worst first.</p>",
          html_table(c("what", "better here", "its median", "setsuna", "behind by", "95 % interval"),
                     cbind(what, lost$system, mapply(pretty_value, lost$median, lost$unit), ours, paste0(vapply(lost$times, format_number, ""), "\u00d7"),
                           ifelse(lost$better == "lower", sprintf("%.2f \u2013 %.2f", lost$ratio_low, lost$ratio_high),
@@ -93,7 +93,7 @@ report_css <- function() paste(c(
   "h3{margin:44px 0 4px;font-size:18px}p{margin:8px 0}.lead,.how,figcaption,summary{color:var(--soft)}a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}",
   "figure{margin:14px 0 6px;padding:14px 16px 10px;border:1px solid var(--line);border-radius:8px}figcaption{font-size:13px;margin-top:6px}.meaning{font-weight:500}",
   ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:14px;margin:12px 0;min-width:100%}th{color:var(--soft);font-weight:500;text-align:left}",
-  "th,td{padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}",
+  "th,td{padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.w{white-space:nowrap}",
   ".met{color:var(--soft)}.missed{font-weight:600;color:#b3400f}@media (prefers-color-scheme:dark){.missed{color:#f0996a}}code{font-size:.92em}summary{cursor:pointer;margin:24px 0}",
   "dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:14px;background:var(--wash);padding:16px 20px;border-radius:8px}dt{color:var(--soft)}dd{margin:0}"
 ), collapse = "\n")

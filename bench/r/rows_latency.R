@@ -13,7 +13,7 @@ add_row("round_trip", 45, function(budget) {
       emit("round_trip", name, value, "us", "lower", "mirai(x + 1; x = 1)[]; one after the other", sample = turn)
     })
   })
-})
+}, fixed = 6)
 
 add_row("round_trip_spin", 8, function(budget) {
   setsuna::daemons(1, spin = 50)
@@ -76,7 +76,7 @@ add_row("latency", 90, function(budget) {
            paste("open loop;", plans[[name]]$rate, "requests/s; all turns together"), p, "percentile", 1L)
     }
   })
-})
+}, fixed = 6)
 
 add_row("ephemeral", 5, function(budget) {
   for (i in 1:3) setsuna::mirai(1)[]

@@ -43,7 +43,7 @@ payload_row <- function(key, operation, weight, workload) {
         gc(full = TRUE)
       }
     })
-  })
+  }, fixed = 8)
 }
 
 payload_row("echo", "echo", 110, "a double vector there and back")
@@ -65,4 +65,4 @@ add_row("repeated_argument", 25, function(budget) {
       emit("repeated_argument", name, value, "ms", "lower", sprintf("each of %d calls with the same vector", calls), bytes, "bytes", turn)
     }, turns = 5L)
   })
-})
+}, fixed = 5)

@@ -28,7 +28,7 @@ add_row("startup", 60, function(budget) {
       chosen[[name]] <- NULL
     }
   }
-})
+}, fixed = 4)
 
 add_row("first_daemon", 12, function(budget) {
   script <- paste("suppressMessages(library(setsuna)); t <- Sys.time(); invisible(daemons(1));",
@@ -72,7 +72,7 @@ depth_script <- function(package, depths) {
 
 add_row("queue_depth", 45, function(budget) {
   depths <- c(1, 10, 100, 1000, 10000, 100000, 1e6)
-  if (budget < 15) depths <- depths[depths <= 1e5]
+  if (budget < 6) depths <- depths[depths <= 1e5]
   if (budget < 2) depths <- depths[depths <= 1e4]
   chosen <- names(systems_with("start", c("setsuna", "mirai")))
   sides <- stats::setNames(lapply(chosen, function(name) function(slice) in_session(depth_script(name, depths))), chosen)
@@ -84,7 +84,7 @@ add_row("queue_depth", 45, function(budget) {
       emit("memory", name, value[length(depths) + 1L], "bytes", "lower", "of a queued mirai(1); payload included", sample = turn)
     }
   }, turns = 5L)
-})
+}, fixed = 3)
 
 add_row("high_water", 25, function(budget) {
   bytes <- if (budget < 3) 8e6 else 8e7
@@ -113,40 +113,53 @@ add_row("high_water", 25, function(budget) {
     emit("high_water", name, value[3L], "MB", "lower", workload, "daemon", "process", turn)
     emit("idle_memory", name, value[1L], "MB", "lower", "proportional set size of an idle daemon", sample = turn)
   }, turns = 5L)
-})
+}, fixed = 3)
 
-add_row("idle", 22, function(budget) {
-  with_systems(systems_with("trip", c("setsuna", "mirai", "PSOCK", "callr")), function(systems) {
-    # Each system's processes: this one is common to all, and idle as well.
-    ask <- list(setsuna = function() setsuna::status()$pids, PSOCK = function() NULL)
-    children <- function() {
-      pids <- as.integer(sub("/.*", "", sub("^/proc/", "", Sys.glob("/proc/[0-9]*/stat"))))
-      parent <- function(pid) tryCatch(as.integer(strsplit(sub("^.*\\) ", "", readLines(sprintf("/proc/%d/stat", pid))), " ")[[1L]][2L]),
-                                       error = function(e) -1L, warning = function(w) -1L)
-      known <- Sys.getpid()
-      parents <- vapply(pids, parent, 0L)
-      repeat {
-        more <- pids[parents %in% known & !pids %in% known]
-        if (!length(more)) return(known)
-        known <- c(known, more)
-      }
-    }
-    for (s in systems) s$stop()
-    wait_s <- max(1, min(10, budget / (length(systems) * 6)))
-    for (turn in seq_len(if (budget < 10) 1L else 5L)) for (s in systems) {
-      s$start(cores)
-      s$trip()
-      pids <- unique(c(children(), if (s$name == "setsuna") ask$setsuna()))
-      used <- function() sum(vapply(pids, cpu_ms, 0))
-      Sys.sleep(0.5) # what the trip left to do is not idleness
-      used()
-      measuring <- -used() + used() # reading the clocks takes this session a moment too
-      before <- used()
-      Sys.sleep(wait_s)
-      emit("idle", s$name, round(max(0, used() - before - measuring) / wait_s, 1), "ms of CPU a second", "lower",
-           "session and daemons; nothing to do", sample = turn)
-      s$stop()
-    }
-    for (s in systems) s$start(1L)
+# A process and all that descend from it.
+process_tree <- function(root_pid) {
+  pids <- as.integer(sub("/.*", "", sub("^/proc/", "", Sys.glob("/proc/[0-9]*/stat"))))
+  parent <- function(pid) {
+    line <- tryCatch(readLines(sprintf("/proc/%d/stat", pid)), error = function(e) ") ? -1", warning = function(w) ") ? -1")
+    as.integer(strsplit(sub("^.*\\) ", "", line), " ")[[1L]][2L])
+  }
+  parents <- vapply(pids, parent, 0L)
+  known <- root_pid
+  repeat {
+    more <- pids[parents %in% known & !pids %in% known]
+    if (!length(more)) return(known)
+    known <- c(known, more)
+  }
+}
+
+# A session of its own that has workers and nothing to do; this one looks at its clocks from outside.
+idle_cpu <- function(name, wait_s) {
+  ready <- tempfile()
+  script <- tempfile(fileext = ".R")
+  on.exit(unlink(c(ready, script)))
+  writeLines(c(sprintf("root <- %s; here <- %s", deparse(root), deparse(here)), "source(file.path(here, 'measure.R'))",
+               "source(file.path(here, 'peers.R'))", sprintf("peers[['%s']]$start(cores); peers[['%s']]$trip()", name, name),
+               sprintf("writeLines(as.character(Sys.getpid()), '%s.new'); file.rename('%s.new', '%s')", ready, ready, ready), "Sys.sleep(600)"), script)
+  system2("Rscript", shQuote(script), wait = FALSE, stdout = FALSE, stderr = FALSE)
+  started <- now()
+  while (!file.exists(ready)) {
+    if (now() - started > 60) stop("was not ready within a minute")
+    Sys.sleep(0.05)
+  }
+  pid <- as.integer(readLines(ready))
+  on.exit(tools::pskill(pid), add = TRUE)
+  Sys.sleep(1) # what the trip left to do is not idleness
+  pids <- process_tree(pid)
+  used <- function() sum(vapply(pids, cpu_ms, 0))
+  before <- used()
+  Sys.sleep(wait_s)
+  (used() - before) / wait_s
+}
+
+add_row("idle", 25, function(budget) {
+  chosen <- names(systems_with("trip", c("setsuna", "mirai", "PSOCK", "callr")))
+  wait_s <- max(1, min(10, budget / (length(chosen) * 4) - 1.5))
+  sides <- stats::setNames(lapply(chosen, function(name) function(slice) idle_cpu(name, wait_s)), chosen)
+  take_turns(sides, budget, function(name, value, turn) {
+    emit("idle", name, round(value, 2), "ms of CPU a second", "lower", "session and daemons; nothing to do", sample = turn)
   })
-})
+}, fixed = 3)

@@ -50,7 +50,7 @@ add_row("remote_round_trip", 30, function(budget) {
     })
     take_turns(sides, budget, emit_transport("remote_round_trip", "us", "lower", "mirai(x + 1; x = 1)[]; 64 bytes for the libraries"))
   })
-})
+}, fixed = 4)
 
 add_row("remote_flood", 25, function(budget) {
   with_transports(cores, function(names) {
@@ -63,7 +63,7 @@ add_row("remote_flood", 25, function(budget) {
     take_turns(lapply(stats::setNames(names, names), function(name) rate_side(flood(name), 200000L)), budget,
                emit_transport("remote_flood", "tasks/s", "higher", "trivial tasks; each of its own; all collected"))
   })
-})
+}, fixed = 5)
 
 add_row("remote_map", 15, function(budget) {
   with_transports(cores, function(names) {
@@ -73,7 +73,7 @@ add_row("remote_map", 15, function(budget) {
     take_turns(lapply(stats::setNames(names, names), function(name) rate_side(map(name), 200000L)), budget,
                emit_transport("remote_map", "elements/s", "higher", "map of a trivial function"))
   })
-})
+}, fixed = 4)
 
 add_row("remote_echo", 30, function(budget) {
   bytes <- if (budget < 3) 8e6 else 8e7
@@ -87,7 +87,7 @@ add_row("remote_echo", 30, function(budget) {
     }
     take_turns(sides, budget, emit_transport("remote_echo", "ms", "lower", sprintf("%g MB there and back", bytes / 1e6)))
   })
-})
+}, fixed = 4)
 
 # The reactor is chosen once a process: a session each.
 add_row("reactors", 14, function(budget) {
@@ -97,7 +97,7 @@ add_row("reactors", 14, function(budget) {
     "system(paste('exec', launch_remote(1)[1L]), wait = FALSE, ignore.stdout = TRUE)",
     "invisible(everywhere({}, .min = 1)[])", "for (i in 1:50) mirai(x + 1, x = 1)[]",
     sprintf("took <- vapply(1:%d, function(i) { start <- now(); mirai(x + 1, x = 1)[]; now() - start }, 0)",
-            if (budget < 3) 100L else 2000L),
+            if (budget < 1.5) 100L else 2000L),
     "invisible(daemons(0))", "cat('\\n', median(took) * 1e6, sep = '')"
   )
   sides <- lapply(c(io_uring = "io_uring", epoll = "epoll"), function(reactor) {
@@ -106,4 +106,4 @@ add_row("reactors", 14, function(budget) {
   take_turns(sides, budget, function(name, value, turn) {
     emit("reactors", "setsuna", value, "us", "lower", "round trip over tcp; both sides", name, "reactor", turn)
   })
-})
+}, fixed = 2)

@@ -7,7 +7,7 @@ add_row("flood", 60, function(budget) {
       emit("flood", name, value, "tasks/s", "higher", "trivial tasks; each of its own; all collected", sample = turn)
     })
   })
-})
+}, fixed = 6)
 
 # Works `k` rounds of a loop that allocates nothing: CPU time, not a sleep, so that what the sender itself uses of the cores
 # is missing to the workers, as in real life.
@@ -24,15 +24,35 @@ rounds_per_second <- function() {
 
 map_costs_us <- c(0, 10, 100, 1000, 100000)
 
+# All get the same elements, so that what a map costs once (a fork, sending the function) is shared by as many. A system that
+# takes much longer than the others gets fewer: it is tried with eight times as many elements until that is known.
+map_side <- function(once, elements, patience) {
+  count <- NULL
+  function(slice) {
+    if (is.null(count)) {
+      tried <- min(elements, 4L * cores)
+      repeat {
+        took <- seconds(once(tried))
+        if (took > patience / 4) took <- min(took, seconds(once(tried))) # the first may only have been cold
+        if (tried >= elements || took > patience / 4) break
+        tried <- min(elements, tried * 8L)
+      }
+      count <<- tried
+    }
+    count / seconds(once(count))
+  }
+}
+
 # The same elements in a plain lapply() are a side of their own: what a core really does in that turn is the measure.
 map_at <- function(cost_us, budget, systems, rounds) {
   k <- round(rounds * cost_us / 1e6)
   work <- spin_element
   environment(work) <- globalenv()
+  patience <- budget / 5 / (length(systems) + 1) # the time of one map
+  elements <- as.integer(max(4L * cores, min(100000, patience * cores / max(cost_us / 1e6, 2e-6))))
   sequential <- NA_real_
-  # Each gets as many elements as fill its time, at least four for each core.
-  sides <- c(list("sequential lapply" = rate_side(function(m) lapply(rep(k, m), work), 200000L, 4L)),
-             lapply(systems, function(s) rate_side(function(m) s$map(rep(k, m), work), 200000L, 4L * cores)))
+  sides <- c(list("sequential lapply" = map_side(function(m) lapply(rep(k, m), work), max(4L, elements %/% cores), patience)),
+             lapply(systems, function(s) map_side(function(m) s$map(rep(k, m), work), elements, patience)))
   take_turns(sides, budget, function(name, value, turn) {
     emit("map", name, value, "elements/s", "higher", "map over elements of a given cost", cost_us, "us per element", turn)
     if (name == "sequential lapply") {
@@ -61,7 +81,7 @@ add_row("map", 75, function(budget) {
       map_at(map_costs_us[i], budget * weights[i] / sum(weights), systems, rounds)
     }
   })
-})
+}, fixed = 4)
 
 add_row("daemons", 45, function(budget) {
   counts <- c(1L, 2L, 4L, 8L, 16L, 32L, 64L)
@@ -76,7 +96,7 @@ add_row("daemons", 45, function(budget) {
       }, turns = 5L)
     })
   }
-})
+}, fixed = 6)
 
 # Ten percent long tasks among short ones, in an order drawn once. Tasks sleep, so that only the order they are handed out in
 # counts. The optimum is the bound that no schedule can beat.
@@ -92,7 +112,9 @@ add_row("mixed", 40, function(budget) {
   turns <- 5L
   workers <- max(2L, cores)
   per_side <- budget / (turns * 4)
-  count <- max(20L, as.integer(per_side * workers / 0.0118))
+  fits <- per_side * workers / 0.0118
+  counts <- c(20L, 50L, 100L, 200L, 500L, 1000L) # few different ones, so that two runs can be compared
+  count <- max(counts[counts <= max(20, fits)])
   durations <- mixed_durations(count, 100, 2)
   bound <- makespan_bound(durations, workers)
   percent <- function(took) 100 * took / bound
@@ -121,4 +143,4 @@ add_row("mixed", 40, function(budget) {
   }, turns = turns)
   emit("mixed", "ideal FIFO", percent(makespan_fifo(durations, workers)), "% of optimum", "lower", workload)
   emit("mixed", "ideal round robin", percent(makespan_round_robin(durations, workers)), "% of optimum", "lower", workload)
-})
+}, fixed = 2)

@@ -68,12 +68,12 @@ print_targets <- function(medians) {
               ifelse(judged$met, "", "  missed")), sep = "")
 }
 
-# Where another system is better, and surely so: the interval of the ratio does not hold 1. Floors that do none of the work
+# Where another system is better, and surely so: at least three turns, and the interval of the ratio does not hold 1. Floors that do none of the work
 # (a memcpy, a futex) and schedules that are only computed are no rivals.
 no_rivals <- c("setsuna", "futex ping-pong", "memcpy", "malloc", "raw TCP", "Rscript -e 1", "ideal FIFO", "ideal round robin",
                "plain Vyukov queue", "setsuna round robin", "libnng", "libzmq")
 defeats <- function(medians) {
-  rivals <- medians[!medians$system %in% no_rivals & medians$metric != "native" & is.finite(medians$setsuna_ratio), ]
+  rivals <- medians[!medians$system %in% no_rivals & medians$metric != "native" & medians$n >= 3 & is.finite(medians$setsuna_ratio), ]
   # The speed-up and the efficiency say the same as the rate.
   rivals <- rivals[!rivals$metric %in% c("map_speedup", "map_efficiency", "latency"), ]
   lost <- if (nrow(rivals)) {
