@@ -4,9 +4,11 @@
 
 .config_read <- function(path, source = paste0("the file '", path, "'")) {
   if (!file.exists(path) || dir.exists(path)) .abort(source, " does not exist: setsuna::tune() writes one")
-  text <- tryCatch(paste(readLines(path, encoding = "UTF-8", warn = FALSE), collapse = "\n"),
-                   error = function(e) .abort(source, " cannot be read: ", conditionMessage(e)))
-  file <- tryCatch(.json_read(text), error = function(e) .abort(source, " is not a configuration (JSON): ", conditionMessage(e)))
+  text <- tryCatch(paste(readLines(path, encoding = "UTF-8", warn = FALSE), collapse = "\n"), error = identity)
+  if (inherits(text, "error")) .abort(source, " cannot be read: ", conditionMessage(text))
+  if (!validUTF8(text)) .abort(source, " is not a configuration: it is not text in UTF-8")
+  file <- tryCatch(.json_read(text), error = identity)
+  if (inherits(file, "error")) .abort(source, " is not a configuration (JSON): ", conditionMessage(file))
   if (!is.list(file) || is.null(file$setsuna_config))
     .abort(source, " is not a configuration of setsuna: it has no entry \"setsuna_config\". setsuna::tune() writes one")
   version <- file$setsuna_config
@@ -23,7 +25,6 @@
 
 .config_write <- function(path, knobs, comment) {
   text <- .json_write(list(setsuna_config = .config_format, comment = comment, knobs = knobs))
-  tryCatch(writeLines(text, path, useBytes = TRUE),
-           error = function(e) .abort("the file '", path, "' cannot be written: ", conditionMessage(e)),
-           warning = function(w) .abort("the file '", path, "' cannot be written: ", conditionMessage(w)))
+  trouble <- tryCatch(writeLines(text, path, useBytes = TRUE), error = identity, warning = identity)
+  if (inherits(trouble, "condition")) .abort("the file '", path, "' cannot be written: ", conditionMessage(trouble))
 }

@@ -48,10 +48,16 @@
 .json_tokens <- function(text) {
   pattern <- paste0("[{}\\[\\],:]|\"(?:[^\"\\\\\\x00-\\x1f]|\\\\[\"\\\\/bfnrt]|\\\\u[0-9a-fA-F]{4})*\"",
                     "|-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null")
-  rest <- gsub(pattern, "", text, perl = TRUE)
-  if (grepl("[^ \t\r\n]", rest))
-    stop("what is this? ", substr(sub("^[ \t\r\n]+", "", rest), 1L, 20L), call. = FALSE)
-  regmatches(text, gregexpr(pattern, text, perl = TRUE))[[1L]]
+  found <- gregexpr(pattern, text, perl = TRUE)
+  tokens <- regmatches(text, found)[[1L]]
+  between <- regmatches(text, found, invert = TRUE)[[1L]]
+  strange <- grep("[^ \t\r\n]", between)
+  if (length(strange)) {
+    at <- sum(nchar(tokens[seq_len(strange[1L] - 1L)])) + sum(nchar(between[seq_len(strange[1L] - 1L)]))
+    what <- sub("\n.*", "", sub("^[ \t\r\n]+", "", substring(text, at + 1L)))
+    stop("what is this? ", substr(what, 1L, 20L), call. = FALSE)
+  }
+  tokens
 }
 
 .json_string <- function(token) {

@@ -79,8 +79,10 @@ print.setsunaTuning <- function(x, ...) {
 }
 
 .tune_plot_knob <- function(name, knob, unit) {
-  graphics::boxplot(knob$samples, main = name, ylab = unit, ylim = c(0, max(unlist(knob$samples))),
-                    col = ifelse(names(knob$samples) == knob$chosen, "#4477aa", "#dddddd"))
+  color <- ifelse(names(knob$samples) == knob$chosen, "#2266aa", "#999999")
+  graphics::boxplot(knob$samples, main = paste0(name, ": ", knob$chosen), ylab = unit, ylim = c(0, max(unlist(knob$samples))),
+                    border = color, outline = FALSE)
+  graphics::stripchart(knob$samples, vertical = TRUE, add = TRUE, method = "overplot", pch = 16, col = color)
 }
 
 # Written by hand: R's own svg() needs a graphics library that not every R has. One panel a knob: each sample, and the median.
