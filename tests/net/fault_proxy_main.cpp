@@ -1,6 +1,6 @@
 // A FaultProxy for tests in other languages:
 //   fault_proxy_main PORT     passes on to PORT of the loopback, and prints its own port
-// Then it obeys the lines of its standard input, prints "done" for each, and ends where that ends:
+// Then it obeys the lines of its standard input, prints "done" for each, and ends at "end" or where that ends (a pipe ends when the last who has inherited it has ended):
 //   delay MS | limit BYTES_PER_S | limit none | flip WAY AFTER COUNT | drop WAY AFTER COUNT | freeze | cut | connections
 // WAY: up (from who has dialled) or down; AFTER: so many bytes from now. `connections` prints their number instead.
 #include <cstdlib>
@@ -69,7 +69,7 @@ int main(int count, char** arguments) {
   }
   FaultProxy proxy(static_cast<std::uint16_t>(port));
   std::cout << proxy.port() << std::endl;
-  for (std::string line; std::getline(std::cin, line);) {
+  for (std::string line; std::getline(std::cin, line) && line != "end";) {
     std::cout << obey(proxy, line) << std::endl;
   }
   return 0;
