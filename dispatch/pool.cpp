@@ -38,6 +38,23 @@ void keep_bytes(Task& task, const std::uint8_t* bytes, std::uint64_t length) {
   }
 }
 
+TraceOutcome outcome_of(const Task& task) {
+  switch (task.error) {
+    case ErrorCode::kTimedOut: return TraceOutcome::kTimedOut;
+    case ErrorCode::kClosed: return TraceOutcome::kClosed;
+    case ErrorCode::kReset: return TraceOutcome::kDied;
+    case ErrorCode::kCancelled: return TraceOutcome::kCancelled;
+    case ErrorCode::kNone: break;
+  }
+  switch (task.status) {
+    case runtime::ResultStatus::kError: return TraceOutcome::kError;
+    case runtime::ResultStatus::kInterrupted: return TraceOutcome::kInterrupted;
+    case runtime::ResultStatus::kCancelled: return TraceOutcome::kCancelled;
+    case runtime::ResultStatus::kDamaged: return TraceOutcome::kDamaged;
+    default: return TraceOutcome::kValue;
+  }
+}
+
 }  // namespace
 
 Pool::Pool(const PoolConfig& config, QueuePort& queue, ArenaPort& arena, ProcessPort& processes, LinkPort* links)
@@ -103,6 +120,9 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
     task.where = Task::Where::kNone;
     task.heap = const_cast<std::uint8_t*>(spec.bytes);
   }
+  if (trace_ != nullptr) {
+    trace_->submitted(index, spec.begun_ns, now_ns, spec.kind);
+  }
   used_bytes_ += spec.length;
   ++unfinished_;
   *must_wake = false;
@@ -135,7 +155,6 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   if (config_.ephemeral) {
     spawn_ephemeral();
   }
-  static_cast<void>(now_ns);
   return index;
 }
 
@@ -374,8 +393,22 @@ void Pool::on_done(std::uint32_t slot, const SlotResult& result) {
   if (result.element_ns != 0 && slots_[slot].constant != kNoConstant) {
     pace_of(slots_[slot].constant).learn(result.element_ns);
   }
+  if (trace_ != nullptr) {
+    trace_run(slot, true);
+  }
   deliver(slot, result);
   free_slot_use(slot);
+}
+
+// Before the task in this slot resolves, if it is still one that somebody waits for.
+void Pool::trace_run(std::uint32_t slot, bool done) {
+  if (slots_[slot].task != kNoTask) {
+    trace_->ran(queue_.run_of(slot, slots_[slot].generation, done));
+  }
+}
+
+void Pool::trace_element(std::uint32_t slot, std::uint32_t position, bool done) {
+  trace_->ran(queue_.run_of_element(slot, slots_[slot].generation, position, done));
 }
 
 void Pool::deliver(std::uint32_t slot, const SlotResult& result) {
@@ -396,6 +429,9 @@ void Pool::deliver(std::uint32_t slot, const SlotResult& result) {
 void Pool::resolved_now(Task& task, std::uint32_t index) {
   SETSUNA_ASSERT(task.state != TaskState::kResolved && unfinished_ > 0);
   task.state = TaskState::kResolved;
+  if (trace_ != nullptr) {
+    trace_->resolved(index, outcome_of(task));
+  }
   --unfinished_;
   ++resolved_count_;
   if (task.has_timer) {
@@ -557,6 +593,9 @@ bool Pool::cancel(std::uint32_t index, ErrorCode code, std::uint64_t now_ns) {
 void Pool::abandon(std::uint32_t index, std::uint64_t now_ns) {
   const Task& task = table_[index];
   SlotUse& use = slots_[task.slot];
+  if (trace_ != nullptr) {
+    trace_run(task.slot, false);
+  }
   use.task = kNoTask;
   const std::uint32_t slot = task.slot;
   const std::uint32_t generation = task.slot_generation;
@@ -832,6 +871,9 @@ bool Pool::on_orphan(std::uint32_t slot, runtime::SlotState state) {
     return false;
   }
   if (use.task != kNoTask) {
+    if (trace_ != nullptr) {
+      trace_run(slot, false);
+    }
     resolve_death(use.task, dying_);
   }
   free_slot_use(slot);
@@ -1001,6 +1043,9 @@ void Pool::reset() {
       } else if (queue_.cancel_ready(task.slot, task.slot_generation)) {
         free_slot_use(task.slot);
       } else {
+        if (trace_ != nullptr) {
+          links_.holds(task.slot) ? trace_->ran_remotely(task.slot, 0) : trace_run(task.slot, false);
+        }
         slots_[task.slot].task = kNoTask;
       }
       resolve_error(i, ErrorCode::kClosed);

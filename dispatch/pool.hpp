@@ -17,6 +17,7 @@
 #include "dispatch/rng_stream.hpp"
 #include "dispatch/task_table.hpp"
 #include "dispatch/timers.hpp"
+#include "dispatch/trace.hpp"
 
 namespace setsuna::dispatch {
 
@@ -55,6 +56,7 @@ struct SubmitSpec {
   std::uint32_t queue = runtime::kReadyQueue;  // for everywhere(): a daemon index, or kLinkQueueBase + link
   bool notify = false;
   bool spread = false;
+  std::uint64_t begun_ns = 0;  // for a trace: when the session began with it; 0: now
 };
 
 // A map whose elements lie in its constant: elements [first, first + count), `more` of which are still to come.
@@ -124,6 +126,8 @@ class Pool final : private HarvestSink, private ReapSink {
   }
   // Tasks with set_notify() that have resolved since the last call.
   std::vector<std::uint32_t> take_notifications();
+  // From now on it is told of every task. Before the first one.
+  void set_trace(Trace* trace) { trace_ = trace; }
   bool has_notifications() const { return !notifications_.empty(); }
   std::uint32_t notify_pending() const { return notify_pending_; }
   std::uint64_t unfinished() const { return unfinished_; }
@@ -265,6 +269,8 @@ class Pool final : private HarvestSink, private ReapSink {
   void resolve_error(std::uint32_t index, ErrorCode code);
   void resolve_death(std::uint32_t index, const DeathNote& note);
   void resolved_now(Task& task, std::uint32_t index);
+  void trace_run(std::uint32_t slot, bool done);
+  void trace_element(std::uint32_t slot, std::uint32_t position, bool done);
   void store_result(Task& task, const SlotResult& result);
   void free_arguments(Task& task);
   void free_slot_use(std::uint32_t slot);
@@ -350,6 +356,7 @@ class Pool final : private HarvestSink, private ReapSink {
   std::weak_ptr<const Links::Bytes> log_copy_;  // while links that came late are sent it
   std::vector<std::uint32_t> replay_slots_;     // set aside: new daemons replay the log even when tasks fill all slots
   std::vector<std::uint32_t> unstarted_;        // daemons (kStarting) that wait for room for their replay
+  Trace* trace_ = nullptr;                      // null: nobody asks
   StoreBytes store_ = nullptr;
   void* store_context_ = nullptr;
   DeathNote dying_;  // during on_dead() and the like

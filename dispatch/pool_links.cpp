@@ -227,6 +227,10 @@ void Pool::send_to_link(std::uint32_t link, std::uint32_t slot, bool bound) {
   content.const_key = constant.key;
   content.const_offset = constant.offset;
   content.const_bytes = constant.bytes;
+  if (trace_ != nullptr) {
+    trace_->sent(slot, static_cast<std::uint16_t>(kLinkQueueBase + link),
+                 static_cast<std::uint32_t>(links_.info()[link].pid));
+  }
   links_.send(link, slot, link_task_id(slot, use.generation), content, use.constant, bound);
 }
 
@@ -274,6 +278,9 @@ void Pool::on_link_result(std::uint32_t link, std::uint64_t id, const SlotResult
   if (slot == kNoSlot || links_.answered(slot)) {
     discard_result(result);
     return;
+  }
+  if (trace_ != nullptr && slots_[slot].task != kNoTask) {
+    trace_->ran_remotely(slot, result.took_ns);
   }
   deliver(slot, result);
   if (links_.answer(slot, Links::Answer::kResult)) {
@@ -324,6 +331,9 @@ void Pool::give_back(std::uint32_t slot, bool bound) {
 }
 
 void Pool::fail(std::uint32_t slot) {
+  if (trace_ != nullptr) {
+    trace_->ran_remotely(slot, 0);
+  }
   resolve_death(slots_[slot].task, dying_);
   release_host_slot(slot);
 }
@@ -364,6 +374,9 @@ bool Pool::cancel_in_hand(std::uint32_t index, std::uint64_t now_ns) {
   }
   if (!links_.holds(slot)) {
     return false;
+  }
+  if (trace_ != nullptr) {
+    trace_->ran_remotely(slot, 0);
   }
   slots_[slot].task = kNoTask;
   if (!links_.answered(slot)) {

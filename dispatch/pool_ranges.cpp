@@ -53,6 +53,9 @@ void Pool::submit_map(const MapSpec& spec, std::uint64_t now_ns, std::uint32_t* 
     std::copy_n(reinterpret_cast<const std::uint8_t*>(&element), kIndexBytes, task.small);
     task.set_constant(spec.constant);
     constants_.retain(spec.constant);
+    if (trace_ != nullptr) {
+      trace_->submitted(index, 0, now_ns, TaskKind::kMapElement);
+    }
     task.set_queue(config_.dispatcher ? kReadyQueue : pick_round_robin());
     if (config_.seeded) {
       task.has_stream = true;
@@ -195,6 +198,9 @@ void Pool::resolve_element(MapRange& range, std::uint32_t position, const RangeE
   }
   ++completed_;
   store_result(table_[index], result);
+  if (trace_ != nullptr) {
+    trace_element(range.slot, position, entry.status != runtime::ResultStatus::kDamaged);
+  }
   resolved_now(table_[index], index);
 }
 
@@ -303,6 +309,9 @@ void Pool::orphan_range(std::uint32_t slot) {
   const std::uint64_t begun = queue_.take_elements(slot, range.all()) & ~range.taken_back;
   for (std::uint32_t i = range.read; i < range.count; ++i) {
     if (((begun >> i) & 1U) != 0 && range.tasks[i] != kNoTask) {
+      if (trace_ != nullptr && i == range.read) {
+        trace_element(slot, i, false);
+      }
       resolve_death(std::exchange(range.tasks[i], kNoTask), dying_);
     }
   }
@@ -317,6 +326,9 @@ void Pool::close_range(std::uint32_t slot) {
   range.taken_back |= ~queue_.take_elements(slot, range.all()) & range.all();
   for (std::uint32_t i = 0; i < range.count; ++i) {
     if (range.tasks[i] != kNoTask) {
+      if (trace_ != nullptr && i == range.read && ((range.taken_back >> i) & 1U) == 0) {
+        trace_element(slot, i, false);
+      }
       resolve_error(std::exchange(range.tasks[i], kNoTask), ErrorCode::kClosed);
     }
   }
@@ -351,6 +363,9 @@ bool Pool::cancel_element(std::uint32_t index, ErrorCode code, std::uint64_t now
   if (!begun) {
     range.taken_back |= bit;
   } else {
+    if (trace_ != nullptr && position == range.read) {
+      trace_element(slot, position, false);
+    }
     const std::uint32_t generation = slots_[slot].generation;
     const std::uint32_t daemon = queue_.cancel_element(slot, generation, position);
     if (daemon != kNoSlot) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dispatch/trace.hpp"
 #include "runtime/gate.hpp"
 #include "runtime/layout.hpp"
 #include "runtime/slot_word.hpp"
@@ -39,6 +40,7 @@ struct SlotResult {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   std::uint32_t element_ns = 0;  // of an element of a map, as its daemon measured; 0: unknown
+  std::uint64_t took_ns = 0;     // of a task over a link, as its daemon measured; 0: unknown
 };
 
 // The entries that stand in the slot of a range so far.
@@ -111,6 +113,15 @@ class QueuePort {
   virtual bool plausible(std::uint32_t slot, std::uint64_t offset, std::uint64_t bytes) = 0;  // a result of its owner
   // Like request_cancel(), for one element.
   virtual std::uint32_t cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position) = 0;
+
+  // For a trace. The run of the task in a slot that is claimed; its stages only if it is `done`. Unknown where no stamps
+  // are left.
+  virtual RunStamps run_of(std::uint32_t, std::uint32_t /* generation */, bool /* done */) { return {}; }
+  // The same for an element of a range; not done: the one behind those that are.
+  virtual RunStamps run_of_element(std::uint32_t, std::uint32_t /* generation */, std::uint32_t /* position */,
+                                   bool /* done */) {
+    return {};
+  }
 };
 
 // Remote daemons, by link number. Nothing fails here: a link that has ended says so through Pool::on_link_dead().

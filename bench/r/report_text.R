@@ -66,6 +66,10 @@ sections <- list(
   list(metric = "flood", kind = "systems", title = "A flood of small tasks",
     how = "As many trivial tasks as fill the time, each submitted on its own, all collected; workers on every core.",
     say = function(m) sentence(against_best(m, "flood"))),
+  list(metric = "flood_traced", kind = "systems", title = "The price of a trace",
+    how = "The flood on two sets of daemons in turn: \u201csetsuna\u201d is traced into a file by <code>daemons(trace = )</code>,
+      the other is not.",
+    say = function(m) ""),
   list(metric = "map_speedup", kind = "curves", title = "Map: when is it worth it?",
     reference = list(level = 1, label = "one core, plain lapply()"),
     how = "A map over elements that each do a given amount of work (a loop that allocates nothing), against a plain lapply() of

@@ -9,6 +9,23 @@ add_row("flood", 60, function(budget) {
   })
 }, fixed = 6)
 
+# What daemons(trace = ) costs the shortest tasks: two sets of daemons side by side, of which one is traced into a file (which
+# gets most of its events when the tasks are over).
+add_row("flood_traced", 20, function(budget) {
+  file <- tempfile(fileext = ".json")
+  names <- c(setsuna = "traced", untraced = "untraced")
+  daemons(cores, trace = file, .compute = "traced")
+  daemons(cores, .compute = "untraced")
+  on.exit({
+    for (name in names) daemons(0, .compute = name)
+    unlink(file)
+  })
+  flood <- function(name) function(m) with_daemons(name, peers$setsuna$flood(m))
+  take_turns(lapply(names, function(name) rate_side(flood(name), 200000L)), budget, function(name, value, turn) {
+    emit("flood_traced", name, value, "tasks/s", "higher", "trivial tasks; daemons(trace = file) or not", sample = turn)
+  }, turns = 9L)
+})
+
 # Works `k` rounds of a loop that allocates nothing: CPU time, not a sleep, so that what the sender itself uses of the cores
 # is missing to the workers, as in real life.
 spin_element <- compiler::cmpfun(function(k) {

@@ -24,6 +24,7 @@ namespace evaluation {
 
 Attachment* attachment = nullptr;
 Port* port = nullptr;
+runtime::TraceArea<std::atomic> trace_area;
 EvaluatorOptions options;
 codec::EncodeBuffer buffer;
 codec::Options codec_options{};
@@ -92,6 +93,7 @@ void run_task(const Claim& claim) {
   hand.started_ns = runtime::monotonic_ns();
   hand.claim = claim;
   hand.active = true;
+  stamp_claimed();
   hand.counted = kind == TaskKind::kEval || kind == TaskKind::kMapElement;
   R_interrupts_pending = 0;  // an old interrupt must not hit this task
   port->set_current(claim);
@@ -194,6 +196,11 @@ void Evaluator::attach(int segment_fd, int host_page_fd, int refill_fd, std::uin
   host_gone = 0;
   attachment = made.release();
   port = attachment->port.get();
+  // Relaxed: written before the descriptor was given away.
+  const std::uint64_t trace_offset = port->view().control->trace_offset.load(std::memory_order_relaxed);
+  trace_area = trace_offset == 0 ? runtime::TraceArea<std::atomic>()
+                                 : runtime::TraceArea<std::atomic>(attachment->segment.base() + trace_offset,
+                                                                   attachment->segment.header().slot_count);
   options = with;
   own_group = options.forked ? 1 : 0;
 }
@@ -211,6 +218,7 @@ void Evaluator::detach(bool again) {
     started_ns = 0;
   }
   Attachment* left = attachment;
+  trace_area = runtime::TraceArea<std::atomic>();
   port = nullptr;
   attachment = nullptr;
   if (left->sources == 0) {
@@ -324,6 +332,7 @@ void Evaluator::finish_error(SEXP object, bool interrupted) {
   if (hand.replaying) {
     return;  // run() goes on with the next entry
   }
+  stamp_evaluated();
   const bool cancelled = port->cancelled(hand.claim);
   port->clear_current();
   R_interrupts_pending = 0;

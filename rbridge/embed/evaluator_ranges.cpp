@@ -25,6 +25,7 @@ using dispatch::kEntryValueMax;
 constexpr std::uint64_t kRangeLongestNs = 2'000'000;  // then the rest goes back: others may be idle
 
 void entry_done(std::uint32_t bytes) {
+  stamp_element();
   hand.at += bytes;
   hand.largest = std::max(hand.largest, bytes);
   port->publish_progress(hand.claim, ++hand.position);
@@ -110,6 +111,7 @@ void evaluate_in_range(const Slot& slot) {
   if (globals != R_NilValue) {
     TaskScope::bind_globals(globals);
   }
+  stamp_decoded();
   call_element(place, value, (slot.flags & runtime::kTaskSpread) != 0);
   UNPROTECT(1);
 }
@@ -163,6 +165,7 @@ void run_next_element(const Slot& slot) {
     return;
   }
   evaluate_in_range(slot);
+  stamp_evaluated();
   running_element.store(0, std::memory_order_relaxed);
   R_interrupts_pending = 0;
   const std::uint32_t bytes = put_scalar(root(kValue), port->slot(hand.claim).result + hand.at);
@@ -225,8 +228,10 @@ void finish_element_error(SEXP object, bool interrupted) {
       TaskScope::restore_all();
     }
     forget_changed_constant(slot.const_key);
+    hand.started_ns = runtime::monotonic_ns();
     return;
   }
+  stamp_evaluated();
   const std::uint64_t request = Port::pack_element(Port::pack(hand.claim), hand.position);
   const bool cancelled = port->cancel_wanted(request);
   running_element.store(0, std::memory_order_relaxed);

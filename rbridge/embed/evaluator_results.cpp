@@ -101,6 +101,7 @@ void publish(ResultStatus status) {
   if (hand.element_since_ns != 0) {
     slot.elapsed_ns = brief_ns(runtime::monotonic_ns() - hand.element_since_ns);
   }
+  stamp_encoded();
   hand.active = false;
   if (hand.source != nullptr) {
     let_go();  // before DONE: the host finds the argument's block free when it harvests
@@ -149,6 +150,7 @@ void finish_scope(std::uint32_t flags, std::uint64_t const_key) {
 }
 
 void finish_value(TaskKind kind) {
+  stamp_evaluated();
   port->clear_current();
   R_interrupts_pending = 0;
   codec::encode_reset(&buffer);

@@ -19,6 +19,7 @@
 #include "runtime/futex.hpp"
 #include "runtime/host_page.hpp"
 #include "runtime/segment.hpp"
+#include "runtime/trace_area.hpp"
 
 namespace setsuna::embed::evaluation {
 
@@ -41,7 +42,8 @@ struct Attachment {
 };
 
 extern Attachment* attachment;
-extern Port* port;  // also read by the signal handler
+extern Port* port;                                  // also read by the signal handler
+extern runtime::TraceArea<std::atomic> trace_area;  // none: the host does not trace
 extern EvaluatorOptions options;
 extern codec::EncodeBuffer buffer;
 extern codec::Options codec_options;  // hooks of serial_config(), preserved
@@ -56,6 +58,8 @@ struct InHand {
   bool counted = false;  // it is a user's task (maxtasks)
   codec::ViewSource* source = nullptr;
   std::uint64_t element_since_ns = 0;  // of a map: when its evaluation began
+  std::uint64_t decoded_ns = 0;        // of a traced task, or element of a range: when that stage ended
+  std::uint64_t evaluated_ns = 0;      //
   // A range: entries [0, position) are published, and with `evaluating` the one at `position` is in hand.
   bool in_range = false;
   bool evaluating = false;
@@ -86,6 +90,41 @@ inline SEXP set_root(Root which, SEXP value) { return SET_VECTOR_ELT(roots, whic
 // A task that took less has neither forked a child, nor removed a directory, nor closed a thousand descriptors: what such a
 // task may have broken is not looked at, since looking costs more than a trivial task.
 inline constexpr std::uint64_t kHarmlessNs = 15'000;
+
+// --- Stamps of a traced task (evaluator_stamps.cpp) ---
+
+void put_claim_stamps();
+void put_stage_stamps();
+void put_element_stamps();
+std::uint64_t stamp_now();
+
+inline void stamp_claimed() {
+  if (trace_area) {
+    put_claim_stamps();
+  }
+}
+inline void stamp_decoded() {
+  if (trace_area) {
+    hand.decoded_ns = stamp_now();
+  }
+}
+inline void stamp_evaluated() {
+  if (trace_area) {
+    hand.evaluated_ns = stamp_now();
+  }
+}
+// Before the outcome is published.
+inline void stamp_encoded() {
+  if (trace_area) {
+    put_stage_stamps();
+  }
+}
+// Before the entry at hand.position is.
+inline void stamp_element() {
+  if (trace_area) {
+    put_element_stamps();
+  }
+}
 
 // --- Views (evaluator_views.cpp) ---
 

@@ -58,6 +58,7 @@ void run_expression(const Slot& slot, bool persist) {
   if (persist) {
     define_all(VECTOR_ELT(args, 1), R_GlobalEnv);
     define_all(VECTOR_ELT(args, 2), R_GlobalEnv);
+    stamp_decoded();
     eval_in(VECTOR_ELT(args, 0), R_GlobalEnv);
     return;
   }
@@ -72,6 +73,7 @@ void run_expression(const Slot& slot, bool persist) {
   define_all(VECTOR_ELT(args, 1), env);
   define_all(VECTOR_ELT(args, 2), env);
   TaskScope::bind_globals(VECTOR_ELT(args, 1));
+  stamp_decoded();
   eval_in(VECTOR_ELT(args, 0), env);
 }
 
@@ -144,6 +146,7 @@ void run_element(const Slot& slot) {
   PROTECT(element);
   enter_stream(slot);
   TaskScope::bind_globals(VECTOR_ELT(VECTOR_ELT(root(kConstValues), place), 2));
+  stamp_decoded();
   call_element(place, element, (slot.flags & runtime::kTaskSpread) != 0);
   UNPROTECT(1);
 }

@@ -16,6 +16,19 @@
 
 namespace setsuna::dispatch {
 
+// When all has resolved: a record for each task that was submitted, and one only.
+inline void expect_each_told_once(const Trace& trace) {
+  const std::uint64_t submitted = trace.activity() - trace.end();
+  EXPECT_EQ(trace.end(), submitted);
+  std::set<std::uint64_t> told;
+  for (std::uint64_t i = trace.first(); i < trace.end(); ++i) {
+    told.insert(trace[i].task);
+  }
+  EXPECT_EQ(trace.first(), 0U);
+  EXPECT_EQ(told.size(), submitted);
+  EXPECT_TRUE(told.empty() || *told.rbegin() == submitted);
+}
+
 class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
  public:
   explicit FakeWorld(std::uint32_t slot_count, std::uint32_t daemon_max) : slots_(slot_count), daemons_(daemon_max) {
@@ -290,6 +303,19 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
   bool plausible(std::uint32_t, std::uint64_t offset, std::uint64_t) override { return blocks_.contains(offset); }
   std::uint32_t cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t) override {
     return owner_of(slot, generation);
+  }
+  // A trace asks for slots only whose task is the one that it is told of.
+  RunStamps run_of(std::uint32_t slot, std::uint32_t generation, bool done) override {
+    const SlotWord word = slots_[slot].word;
+    EXPECT_EQ(word.generation(), generation);
+    EXPECT_TRUE(!done || word.state() == runtime::SlotState::kDone);
+    RunStamps run;
+    run.daemon = static_cast<std::uint16_t>(word.owner());
+    return run;
+  }
+  RunStamps run_of_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position, bool done) override {
+    EXPECT_TRUE(!done || position < slots_[slot].progress);
+    return run_of(slot, generation, false);
   }
 
   // --- ArenaPort ---

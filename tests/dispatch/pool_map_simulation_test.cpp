@@ -35,6 +35,7 @@ class MapSimulation {
     config.daemon_max = 6;
     config.cancel_grace_ns = 50;
     pool_ = std::make_unique<Pool>(config, world_, world_, world_);
+    pool_->set_trace(&trace_);
     pool_->set_store(
         [](void* self, const std::uint8_t*, std::uint64_t, std::uint64_t* offset) {
           auto* simulation = static_cast<MapSimulation*>(self);
@@ -380,10 +381,12 @@ class MapSimulation {
     EXPECT_EQ(pool_->used_bytes(), 0U);
     EXPECT_EQ(world_.blocks(), 0U) << "blocks that were never released";
     EXPECT_TRUE(world_.closed);
+    expect_each_told_once(trace_);
   }
 
   std::mt19937 random_;
   FakeWorld world_;
+  Trace trace_{+[]() -> std::uint64_t { return 1; }, 16 * Trace::kChunk};
   std::unique_ptr<Pool> pool_;
   std::map<std::uint32_t, Expectation> tasks_;
   std::uint64_t now_ns_ = 1;

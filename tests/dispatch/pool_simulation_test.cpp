@@ -54,6 +54,7 @@ class Simulation {
     config.daemon_max = 6;
     config.cancel_grace_ns = 50;
     pool_ = std::make_unique<Pool>(config, world_, world_, world_, &links_);
+    pool_->set_trace(&trace_);
     pool_->set_store(
         [](void* self, const std::uint8_t*, std::uint64_t, std::uint64_t* offset) {
           auto* simulation = static_cast<Simulation*>(self);
@@ -527,6 +528,7 @@ class Simulation {
     EXPECT_EQ(world_.blocks(), 0U) << "blocks that were never released";
     EXPECT_TRUE(world_.closed);
     EXPECT_TRUE(world_.all_free()) << "slots that were never freed";
+    expect_each_told_once(trace_);
   }
 
   static constexpr std::size_t kNameBytes = sizeof(std::uint64_t);
@@ -535,6 +537,7 @@ class Simulation {
   std::mt19937 random_;
   FakeWorld world_;
   FakeLinks links_;
+  Trace trace_{+[]() -> std::uint64_t { return 1; }, 16 * Trace::kChunk};
   std::unique_ptr<Pool> pool_;
   std::map<std::uint32_t, Expectation> tasks_;
   std::uint64_t now_ns_ = 1;

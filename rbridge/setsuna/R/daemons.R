@@ -68,7 +68,8 @@
 #'   [launch_remote()] hold. `FALSE`: whoever reaches the URL may join, and so run code of this session's user.
 #' @param config values of knobs, see [tune()]: the file that `tune()` wrote, or a list such as `list(slots = 4096)`. `NULL`: the
 #'   file that the environment variable `SETSUNA_CONFIG` names, if it is set. `spin`, where it is given, goes before.
-#' @param trace not in this version.
+#' @param trace a file name: what becomes of each task is written to it, in the format of Chrome's and Perfetto's viewers;
+#'   `TRUE`: it is kept in memory only. In both cases [setsuna_profile()] gives it as a data frame. `NULL`: off.
 #' @return The number of daemons set, or the URL when listening without dispatcher: an object of class `miraiDaemons` that
 #'   prints as that. A reset gives 0.
 #' @seealso [status()], [everywhere()], [launch_local()], [daemon()].
@@ -104,12 +105,13 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (!missing(n)) n <- .count(n, "n")
   if (!missing(n) && n == 0L && is.null(url)) return(.reset(name))
   .check_remote(remote, url)
-  .refuse_later(list(trace = trace))
+  traced <- .trace_options(trace, name, sync)
   knobs <- .config_knobs(config)
   if (!missing(spin)) knobs$spin <- .spin(spin)
   listen <- .listen_urls(if (!missing(n)) n, url)
   listen$access <- .access(name, listen$urls, tls, pass, auth)
   options <- .profile_options(name, dispatcher, list(...), seed, memory, serial, knobs, respawn, preload, listen)
+  options[names(traced)] <- traced
   if (sync) return(.set_sync(name, options))
   if (is.null(url)) return(.set_local(name, n, options))
   value <- .set_listener(name, options)
@@ -121,11 +123,6 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   if (nzchar(Sys.getenv("SETSUNA_CHILD")))
     .abort(what, " was called while a daemon's own R starts (in .Rprofile?): guard it with ",
            "if (!nzchar(Sys.getenv(\"SETSUNA_CHILD\")))")
-}
-
-.refuse_later <- function(given) {
-  given <- Filter(Negate(is.null), given)
-  if (length(given)) .abort("'", names(given)[1L], "' is not in this version: leave it out")
 }
 
 .set_local <- function(name, n, options) {
@@ -160,13 +157,15 @@ daemons <- function(n, url = NULL, remote = NULL, dispatcher = TRUE, ..., sync =
   .Call(C_profile_set_sync, name, FALSE)
   .profiles[[name]] <- NULL
   .jobs_cancel(name)
+  if (isTRUE(options$traced)) .write_traces_at_exit()
   id <- .Call(C_profile_open, options, n)
   urls <- .Call(C_profile_urls, id)
   .profiles[[name]] <- list(id = id, n = if (options$given_url) length(urls) else n, dispatcher = options$dispatcher,
                             url = if (length(urls)) urls[1L] else "", urls = urls,
                             listens = if (!options$given_url) "nowhere" else if (options$shared) "shared" else "seats",
                             access = options$access, stream = options$stream, seeded = options$seeded,
-                            serial = options$serial, daemon = options$daemon, knobs = .knobs_with_session(options$knobs_shown))
+                            serial = options$serial, daemon = options$daemon, knobs = .knobs_with_session(options$knobs_shown),
+                            trace_path = options$trace_path)
   id
 }
 

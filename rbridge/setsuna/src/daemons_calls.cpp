@@ -101,6 +101,8 @@ ProfileConfig config_from(SEXP options) {
   config.pool.budget_bytes =
       memory_mb >= 0 ? static_cast<std::uint64_t>(memory_mb * 1e6) : runtime::memory_ceiling().bytes / 2;
   config.config_fd = config_fd_from(options);
+  config.trace = flag(options, "traced", false);
+  config.trace_path = text(options, "trace_path");
   return config;
 }
 
@@ -429,6 +431,7 @@ SEXP profile_close(SEXP compute, SEXP kill_busy, SEXP persistent) {
   if (id == kNoProfile) {
     return Rf_ScalarLogical(FALSE);
   }
+  guard_message[0] = '\0';
   const bool done = guarded([&] {
     Host& host = Host::get();
     if (Rf_asLogical(persistent) == TRUE) {
@@ -438,10 +441,17 @@ SEXP profile_close(SEXP compute, SEXP kill_busy, SEXP persistent) {
       }
     }
     close_id(host, id, Rf_asLogical(kill_busy) == TRUE);
+    std::lock_guard<std::mutex> lock(host.mutex());
+    if (Profile* profile = host.profile(id); profile != nullptr && profile->tracing() != nullptr) {
+      std::snprintf(guard_message, sizeof(guard_message), "%s", profile->tracing()->complaint().c_str());
+    }
   });
   set_current_profile(name, kNoProfile);
   if (!done) {
     Rf_error("%s", guard_message);
+  }
+  if (guard_message[0] != '\0') {
+    Rf_warning("%s", guard_message);
   }
   return Rf_ScalarLogical(TRUE);
 }

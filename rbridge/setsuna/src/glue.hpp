@@ -33,6 +33,7 @@ extern const R_CallMethodDef kProfileNameEntries[];
 extern const R_CallMethodDef kStatusEntries[];
 extern const R_CallMethodDef kTaskEntries[];
 extern const R_CallMethodDef kRelayEntries[];
+extern const R_CallMethodDef kTraceEntries[];
 
 // A row of such a table. The detour over void (*)() is the cast that compilers accept for any function.
 #define SETSUNA_ENTRY(name, function, args) \

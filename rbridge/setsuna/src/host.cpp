@@ -221,7 +221,7 @@ void Host::forget_dead_zygotes() {
 void Host::set_timer() {
   std::uint64_t next = 0;
   for (auto& profile : profiles_) {
-    const std::uint64_t deadline = profile ? profile->pool().next_deadline_ns() : 0;
+    const std::uint64_t deadline = profile ? profile->next_deadline_ns() : 0;
     next = deadline != 0 && (next == 0 || deadline < next) ? deadline : next;
   }
   if (next == timer_deadline_ns_) {
@@ -244,7 +244,7 @@ void Host::on_timer(const net::Completion&) {
   const std::uint64_t now = runtime::monotonic_ns();
   for (auto& profile : profiles_) {
     if (profile) {
-      profile->pool().on_time(now);
+      profile->on_time(now);
       after_change(*profile);
     }
   }
@@ -880,6 +880,9 @@ void Host::close_profile(Profile& profile, bool kill_busy) {
   if (kill_busy) {
     profile.kill_busy_daemons();
   }
+  if (profile.tracing() != nullptr) {
+    profile.tracing()->close();
+  }
   reactor_->wake();
 }
 
@@ -888,7 +891,7 @@ void Host::settle(Profile& profile) {
   if (profile.pool().has_notifications()) {
     profile.doorbell().signal();  // the R thread harvested what a promise waits for: the reactor tells it
   }
-  const std::uint64_t deadline = profile.pool().next_deadline_ns();
+  const std::uint64_t deadline = profile.next_deadline_ns();
   const bool for_links = profile.links.waiting() || profile.pool().links_hungry();
   const bool earlier = deadline != 0 && (timer_deadline_ns_ == 0 || deadline < timer_deadline_ns_);
   if (for_links || earlier || (profile.pool().closed() && profile.pool().handles() == 0)) {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "host.hpp"
+#include "runtime/clock.hpp"
 
 namespace setsuna::host {
 
@@ -159,6 +160,7 @@ void HostLink::take_result(Profile& profile, const net::MessageHeader& header, s
   if (result.bytes == 0) {
     result.inline_bytes = nothing;
   }
+  result.took_ns = said.took_us * runtime::kNanosPerMicro;
   if (profile.pace.add(said.took_us)) {
     profile.pool().set_prefetch(profile.pace.depth());
   }

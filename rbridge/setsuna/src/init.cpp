@@ -8,7 +8,7 @@ namespace {
 constexpr const R_CallMethodDef* kTables[] = {
     kCodecEntries,  kInfoEntries,   kMapEntries,       kPromiseEntries,     kAddressEntries,
     kZygoteEntries, kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,
-    kStatusEntries, kAccessEntries, kRelayEntries,     kKnobEntries,
+    kStatusEntries, kAccessEntries, kRelayEntries,     kKnobEntries,        kTraceEntries,
 };
 
 constexpr int kMaxEntries = 256;

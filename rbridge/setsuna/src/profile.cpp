@@ -82,6 +82,11 @@ Profile::Profile(std::uint32_t id, ProfileConfig config, runtime::HostPageMap& h
   arena_.set_growth(knobs.growth_extents);
   pace = dispatch::Pace(knobs.prefetch);
   pool_->set_store(&Profile::store_bytes, this);
+  if (config_.trace) {
+    tracing_ = std::make_unique<Tracing>(config_.trace_path, config_.name);
+    tracing_->open_area(segment_, arena_);
+    pool_->set_trace(&tracing_->trace());
+  }
 }
 
 DaemonProcess& Profile::process(std::uint32_t index) {
@@ -225,6 +230,58 @@ void Profile::reap(std::uint32_t index, std::uint32_t epoch, dispatch::ReapSink&
       port_.release_dead(slot);
     }
   });
+}
+
+dispatch::RunStamps Profile::run_of(std::uint32_t slot, std::uint32_t generation, bool done) {
+  dispatch::RunStamps run;
+  const runtime::SlotWord word = port_.word(slot);
+  const auto* stamps = tracing_->area().claim(slot, generation);
+  if (stamps == nullptr || word.generation() != generation || word.owner() == runtime::kHostOwner) {
+    return run;
+  }
+  run.claimed_ns = stamps->claimed_ns;
+  run.pid = stamps->pid;
+  run.daemon = static_cast<std::uint16_t>(word.owner());
+  if (done) {
+    run.decode_ns = stamps->decode_ns;
+    run.evaluate_ns = stamps->evaluate_ns;
+    run.encode_ns = stamps->encode_ns;
+  }
+  return run;
+}
+
+dispatch::RunStamps Profile::run_of_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position,
+                                            bool done) {
+  const std::uint32_t progress = port_.progress(slot);
+  dispatch::RunStamps run = run_of(slot, generation, false);
+  if (run.claimed_ns == 0 || position >= runtime::kRangeMax || (done ? progress <= position : progress != position)) {
+    return {};
+  }
+  if (done) {
+    const runtime::ElementStamps& stamps = tracing_->area().element(slot, position);
+    run.claimed_ns += static_cast<std::uint64_t>(std::max(stamps.begin_ns, 0.0F));
+    run.decode_ns = stamps.decode_ns;
+    run.evaluate_ns = stamps.evaluate_ns;
+    run.encode_ns = stamps.encode_ns;
+  } else if (position > 0) {
+    const runtime::ElementStamps& before = tracing_->area().element(slot, position - 1);
+    const float end_ns = before.begin_ns + before.decode_ns + before.evaluate_ns + before.encode_ns;
+    run.claimed_ns += static_cast<std::uint64_t>(std::max(end_ns, 0.0F));
+  }
+  return run;
+}
+
+std::uint64_t Profile::next_deadline_ns() {
+  const std::uint64_t pool_ns = pool_->next_deadline_ns();
+  const std::uint64_t trace_ns = tracing_ != nullptr ? tracing_->due_ns() : 0;
+  return pool_ns == 0 || (trace_ns != 0 && trace_ns < pool_ns) ? trace_ns : pool_ns;
+}
+
+void Profile::on_time(std::uint64_t now_ns) {
+  pool_->on_time(now_ns);
+  if (tracing_ != nullptr) {
+    tracing_->on_time(now_ns);
+  }
 }
 
 void Profile::stop_daemon(std::uint32_t index) {

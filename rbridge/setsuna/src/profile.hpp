@@ -21,6 +21,7 @@
 #include "runtime/host_port.hpp"
 #include "runtime/segment.hpp"
 #include "seats.hpp"
+#include "tracing.hpp"
 
 namespace setsuna::host {
 
@@ -37,6 +38,8 @@ struct ProfileConfig {
   bool shared_url = true;               // one URL for any number of them; else one daemon at each
   std::vector<std::uint8_t> hooks;      // of serialisation, encoded, for daemons on other machines
   dispatch::StreamState base_stream{};  // daemon k has stream k of it
+  bool trace = false;
+  std::string trace_path;  // empty: in memory
 };
 
 // What a daemon is started with, where that differs from its profile: launch_local(...).
@@ -105,6 +108,11 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   bool spawns_waiting() const { return !spawns_.empty(); }
   // Both witnesses (or the only one there can be) have spoken: tell the pool.
   void note_death_if_certain(std::uint32_t index);
+  // When something is to be done that nothing else gives rise to; 0: never.
+  std::uint64_t next_deadline_ns();
+  void on_time(std::uint64_t now_ns);
+  // Null: it is not traced.
+  Tracing* tracing() { return tracing_.get(); }
   // Nothing and nobody needs this object any more.
   bool finished() const;
   void kill_busy_daemons();
@@ -180,6 +188,9 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::uint32_t cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position) override {
     return port_.request_cancel_element(slot, generation, position);
   }
+  dispatch::RunStamps run_of(std::uint32_t slot, std::uint32_t generation, bool done) override;
+  dispatch::RunStamps run_of_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position,
+                                     bool done) override;
 
   // dispatch::ArenaPort
   void release(std::uint64_t offset) override { arena_.host_release(offset); }
@@ -208,6 +219,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   runtime::EventFd doorbell_;
   std::vector<DaemonProcess> processes_;
   std::vector<SpawnRequest> spawns_;
+  std::unique_ptr<Tracing> tracing_;
   std::unique_ptr<dispatch::Pool> pool_;
   std::deque<std::string> events_;
 };

@@ -34,6 +34,9 @@ const char* describe(SEXP value, char* to, std::size_t size) {
   return to;
 }
 
+// When the session begins with a task, for a trace of it.
+std::uint64_t begin_task() { return Tracing::any() ? runtime::monotonic_ns() : 0; }
+
 // --- mirai() -----------------------------------------------------------------------------------------------
 
 bool is_named(SEXP names, R_xlen_t i) { return names != R_NilValue && CHAR(STRING_ELT(names, i))[0] != '\0'; }
@@ -300,6 +303,7 @@ SEXP task_parts(SEXP expression, SEXP env) {
 }
 
 SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
+  const std::uint64_t begun_ns = begin_task();
   refuse_in_fork();
   drain_dropped();
   if (expression == R_MissingArg) {
@@ -321,6 +325,7 @@ SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
   const SplitArguments split = split_repeated(profile, globals, locals, keep);
   encode_task(expr, split.globals, split.locals, profile);
   dispatch::SubmitSpec spec;
+  spec.begun_ns = begun_ns;
   spec.constant = split.constant;
   spec.retries = static_cast<std::uint8_t>(retries < 0 ? 0 : retries > 255 ? 255 : retries);
   if (timeout_ms >= 0 && std::isfinite(timeout_ms)) {
@@ -366,6 +371,7 @@ SEXP mirai_submit_to(SEXP expr, SEXP locals, SEXP id, SEXP node) {
   drain_dropped();
   const auto profile = static_cast<std::uint32_t>(Rf_asInteger(id));
   dispatch::SubmitSpec spec;
+  spec.begun_ns = begin_task();
   spec.queue = queue_of_node(profile, static_cast<std::uint32_t>(Rf_asInteger(node) - 1));
   if (spec.queue == runtime::kReadyQueue) {
     SEXP value = PROTECT(error_value(dispatch::ErrorCode::kReset, nullptr));
@@ -657,6 +663,7 @@ SEXP run_map(void* data) {
   spec.spread = Rf_asLogical(run->spread) == TRUE;
   const R_xlen_t n = XLENGTH(run->out);
   for (R_xlen_t i = 0; i < n; ++i) {
+    spec.begun_ns = begin_task();
     SEXP element = PROTECT(map_element(run->elements, i));
     encode_value(element, run->profile, nullptr, 0);
     SET_VECTOR_ELT(run->out, i, submit_buffer(run->profile, spec, true));
