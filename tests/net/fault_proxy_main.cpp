@@ -1,6 +1,7 @@
 // A FaultProxy for tests in other languages:
 //   fault_proxy_main PORT     passes on to PORT of the loopback, and prints its own port
-// Then it obeys the lines of its standard input, prints "done" for each, and ends at "end" or where that ends (a pipe ends when the last who has inherited it has ended):
+// Then it obeys the lines of its standard input and prints "done" for each. It ends at "end", or where the input ends (which
+// for a pipe may be late: all processes that have inherited it must end first):
 //   delay MS | limit BYTES_PER_S | limit none | flip WAY AFTER COUNT | drop WAY AFTER COUNT | freeze | cut | connections
 // WAY: up (from who has dialled) or down; AFTER: so many bytes from now. `connections` prints their number instead.
 #include <cstdlib>
