@@ -30,7 +30,8 @@ short_number <- function(x) formatC(signif(x, 4), format = "fg", digits = 4, big
 print_comparison <- function(table, threshold, alpha) {
   ours <- table[table$ours, ]
   name <- function(t) {
-    paste0(t$metric, ifelse(t$metric == "native" | t$system != "setsuna", paste0(" [", ifelse(t$metric == "native", t$workload, t$system), "]"), ""),
+    which <- ifelse(t$metric == "native", t$workload, ifelse(t$system == "setsuna", "", t$system))
+    paste0(t$metric, ifelse(nzchar(which), paste0(" [", which, "]"), ""),
            ifelse(nzchar(t$param), paste0(" ", t$param, " ", t$param_unit), ""))
   }
   line <- "%-58s %12s %12s %-18s %9s %8s %8s  %s\n"
@@ -45,13 +46,14 @@ print_comparison <- function(table, threshold, alpha) {
   cat(sprintf("By chance alone about %.1f of the %d that were tested would be called worse; 'p Holm' is corrected for that.\n",
               tested * alpha / 2, tested))
   if (tested < nrow(ours)) {
-    cat(sprintf("%d could not be tested: so few samples never reach p < %g. A longer run (--minutes) has more.\n", nrow(ours) - tested, alpha))
+    cat(sprintf("%d could not be tested: so few samples never reach p < %g. A longer run (--minutes) has more.\n",
+                nrow(ours) - tested, alpha))
   }
   others <- table[!table$ours & is.finite(table$worse), ]
   if (nrow(others)) {
     drift <- stats::median(others$worse)
-    cat(sprintf("What is not setsuna (%d metrics) got %s by %.1f %% at the median: %s.\n", nrow(others), if (drift > 0) "worse" else "better",
-                abs(drift), if (abs(drift) > threshold) "the machine was not the same; measure again" else "the machine was the same"))
+    cat(sprintf("What is not setsuna (%d metrics) got %s by %.1f %% at the median: %s.\n", nrow(others),
+                if (drift > 0) "worse" else "better", abs(drift), if (abs(drift) > threshold) "the machine was not the same; measure again" else "the machine was the same"))
   }
 }
 
@@ -65,9 +67,8 @@ compare_files <- function(old_path, new_path, threshold, alpha) {
       cat(sprintf("note: %s differs: '%s' and '%s'\n", what, old$machine[[what]], new$machine[what]))
     }
   }
-  for (only in list(list("OLD", setdiff(keys(old$samples), keys(new$samples))), list("NEW", setdiff(keys(new$samples), keys(old$samples))))) {
-    if (length(only[[2L]])) cat(sprintf("note: %d metrics are only in %s\n", length(only[[2L]]), only[[1L]]))
-  }
+  only <- list(OLD = setdiff(keys(old$samples), keys(new$samples)), NEW = setdiff(keys(new$samples), keys(old$samples)))
+  for (name in names(only)) if (length(only[[name]])) cat(sprintf("note: %d metrics are only in %s\n", length(only[[name]]), name))
   table <- compare_samples(old$samples, new$samples, threshold, alpha)
   print_comparison(table, threshold, alpha)
   bad <- sum(table$ours & table$verdict == "REGRESSION")
@@ -85,7 +86,9 @@ compare_main <- function(args) {
     if (!length(given)) return(default)
     text <- sub("^[^=]*=", "", given[length(given)])
     value <- suppressWarnings(as.numeric(text))
-    if (is.na(value) || value < low || value > high) stop("--", name, " must be a number from ", low, " to ", high, ", not '", text, "'", call. = FALSE)
+    if (is.na(value) || value < low || value > high) {
+      stop("--", name, " must be a number from ", low, " to ", high, ", not '", text, "'", call. = FALSE)
+    }
     value
   }
   files <- args[!startsWith(args, "--")]

@@ -27,8 +27,12 @@ new_drawing <- function(width, height, title) {
   d
 }
 put <- function(d, ...) d$items[[length(d$items) + 1L]] <- list(...)
-draw_line <- function(d, x, y, class, width = 1, dash = FALSE) put(d, kind = "line", x = x, y = y, class = class, width = width, dash = dash)
-draw_dot <- function(d, x, y, class, radius = 3.5, alpha = 1) put(d, kind = "dot", x = x, y = y, class = class, radius = radius, alpha = alpha)
+draw_line <- function(d, x, y, class, width = 1, dash = FALSE) {
+  put(d, kind = "line", x = x, y = y, class = class, width = width, dash = dash)
+}
+draw_dot <- function(d, x, y, class, radius = 3.5, alpha = 1) {
+  put(d, kind = "dot", x = x, y = y, class = class, radius = radius, alpha = alpha)
+}
 draw_text <- function(d, x, y, text, class = "ink", anchor = "start", size = 13, bold = FALSE) {
   put(d, kind = "text", x = x, y = y, text = text, class = class, anchor = anchor, size = size, bold = bold)
 }
@@ -84,7 +88,8 @@ drawing_css <- function() {
       sprintf(".f.s0{fill:%s}.l.s0{stroke:%s}", roles[["soft"]], roles[["soft"]]))
   }
   dark_roles <- c(ink = "#e3e7ec", soft = "#99a3b0", grid = "#353c46", paper = "#1b1f24")
-  paste(c("svg{max-width:100%;height:auto;font-family:inherit}", "text{paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}",
+  paste(c("svg{max-width:100%;height:auto;font-family:inherit}",
+          "text{paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}",
                  ".l{fill:none;stroke-linejoin:round;stroke-linecap:round}",
           rules(system_colours, role_colours), "@media (prefers-color-scheme:dark){", rules(dark_colours, dark_roles), "}"), collapse = "\n")
 }

@@ -74,8 +74,8 @@ run_apart <- function(key, budget, deadline) {
   if (status == 124L && left < budget * 2 + 60) {
     result$left_out <- c(result$left_out, paste0("the rest of ", key, " (the time was up)"))
   } else {
-    result$failed <- paste0(if (status == 124L) sprintf("did not end within %d s", as.integer(limit)) else sprintf("its process ended with status %d", status),
-                            if (nzchar(tail)) paste0(": ", tail))
+    why <- if (status == 124L) sprintf("did not end within %d s", as.integer(limit)) else sprintf("its process ended with status %d", status)
+    result$failed <- paste0(why, if (nzchar(tail)) paste0(": ", tail))
   }
   result
 }

@@ -4,7 +4,8 @@
 #   trip()      one task there and back, waited for
 #   flood(m)    m trivial tasks, each one a task of its own, all collected
 #   map(x, f)   f over the elements of x; may send them in chunks               echo(x)   x there and back
-#   send(x), fetch(bytes)   only there, only back
+#   send(x), fetch(bytes)   only there, only back        pid()   the process of a worker
+#   argument(x, m)          m calls that each take x
 #
 # A system that does not have an operation lacks the function, and is left out of the rows that need it.
 
@@ -31,6 +32,7 @@ mirai_like <- function(package) {
       stopifnot(identical(values[[m]], m + 1))
     },
     map = function(x, f) stopifnot(length(get("mirai_map")(x, f)[]) == length(x)),
+    pid = function() get("mirai")(Sys.getpid())[],
     echo = function(x) get("mirai")(x, x = x)[],
     send = function(x) get("mirai")(length(x), x = x)[],
     fetch = function(bytes) get("mirai")(numeric(bytes / 8), bytes = bytes)[],
@@ -47,6 +49,7 @@ local({
     start = function(n = cores) cluster <<- parallel::makePSOCKcluster(n),
     stop = function() parallel::stopCluster(cluster),
     trip = function() parallel::clusterCall(cluster[1L], function(x) x + 1, 1)[[1L]],
+    pid = function() parallel::clusterCall(cluster[1L], Sys.getpid)[[1L]],
     flood = function(m) parallel::clusterApplyLB(cluster, seq_len(m), function(x) x + 1),
     map = function(x, f) parallel::parLapply(cluster, x, f),
     echo = function(x) parallel::clusterCall(cluster[1L], identity, x)[[1L]],
@@ -153,6 +156,11 @@ systems_with <- function(operations, among = names(peers)) {
     }
   }
   chosen
+}
+
+# What a session of its own needs to use the peers.
+sources_peers <- function() {
+  sprintf("root <- %s; here <- %s; for (file in c('measure.R', 'peers.R')) source(file.path(here, file))", deparse(root), deparse(here))
 }
 
 # Starts the systems, runs `code`, stops them whatever happens. One that does not start is left out by name.

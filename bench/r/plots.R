@@ -16,6 +16,7 @@ pretty_value <- function(value, unit) {
   if (unit == "bytes") return(scaled(c(1, 1e3, 1e6, 1e9), c("B", "kB", "MB", "GB")))
   if (grepl("/s$", unit)) return(scaled(c(1, 1e3, 1e6), c("/s", "k/s", "M/s")))
   if (grepl("^%", unit)) return(paste(format_number(value), "%"))
+  if (unit == "ms of CPU a second") return(paste(format_number(value), "ms"))
   if (grepl("^times", unit)) return(paste0(format_number(value), "\u00d7"))
   paste(format_number(value), unit)
 }
@@ -34,7 +35,7 @@ ticks_of <- function(range, log) {
     return(ticks[ticks >= range[1L] - 1e-9 & ticks <= range[2L] + 1e-9])
   }
   decades <- seq(floor(log10(range[1L])), ceiling(log10(range[2L])))
-  steps <- if (diff(log10(range)) < 1.3) c(1, 2, 5) else 1
+  steps <- if (diff(log10(range)) < 2.2) c(1, 2, 5) else 1
   ticks <- sort(as.vector(outer(steps, 10^decades)))
   ticks <- ticks[ticks >= range[1L] * 0.999 & ticks <= range[2L] * 1.001]
   if (length(ticks) > 8L) ticks <- ticks[seq(1L, length(ticks), by = 2L)]
@@ -69,7 +70,7 @@ plot_systems <- function(title, medians, samples, label = medians$system) {
   label <- label[o]
   log <- all(samples$value > 0) && max(samples$value) > 20 * min(samples$value)
   row_height <- 30
-  left <- max(110, 7.4 * max(nchar(label)) + 24)
+  left <- max(110, 8.6 * max(nchar(label)) + 28)
   width <- 780
   right <- width - 110
   top <- 34
@@ -82,7 +83,7 @@ plot_systems <- function(title, medians, samples, label = medians$system) {
     draw_line(d, c(x(tick), x(tick)), c(top - 4, bottom), "grid")
     draw_text(d, x(tick), bottom + 18, pretty_value(tick, unit), "soft", "middle", 12)
   }
-  draw_text(d, left, top - 14, paste0(better_text(better), if (log) "   (logarithmic scale: each line is ten times the last)" else ""), "soft", "start", 12)
+  draw_text(d, left, top - 14, paste0(better_text(better), if (log) "   (logarithmic scale)" else ""), "soft", "start", 12)
   draw_text(d, (left + right) / 2, bottom + 40, axis_title(unit), "soft", "middle", 12)
   key <- key_of(samples)
   for (i in seq_len(nrow(medians))) {
@@ -107,7 +108,7 @@ axis_title <- function(unit) {
 param_label <- function(param, unit) {
   switch(unit, percentile = paste0("p", param), bytes = pretty_value(as.numeric(param), "bytes"),
          "us per element" = if (param == "0") "0" else pretty_value(as.numeric(param), "us"),
-         "queued tasks" = if (as.numeric(param) >= 1e6) paste0(as.numeric(param) / 1e6, " M") else format(as.numeric(param), big.mark = ",", scientific = FALSE, trim = TRUE),
+         "queued tasks" = if (as.numeric(param) >= 1e6) paste(as.numeric(param) / 1e6, "M") else format_number(as.numeric(param)),
          param)
 }
 
@@ -169,8 +170,8 @@ plot_curves <- function(title, medians, samples, reference = NULL, log_y = NULL)
     last_x <- x_of(p)
   }
   draw_text(d, (left + right) / 2, bottom + 44, param_title(p_unit), "soft", "middle", 12.5)
-  draw_text(d, left - 60, top - 20, paste0(axis_title(unit), if (log_y) ", logarithmic" else "", " \u2014 ",
-                                           if (medians$better[1L] == "lower") "less is better \u2193" else "more is better \u2191"), "soft", "start", 12.5)
+  good <- if (medians$better[1L] == "lower") "less is better \u2193" else "more is better \u2191"
+  draw_text(d, left - 60, top - 20, paste0(axis_title(unit), if (log_y) ", logarithmic", " \u2014 ", good), "soft", "start", 12.5)
   if (!is.null(reference)) {
     draw_line(d, c(left, right), rep(y(reference$level), 2), "ink", 1.2, TRUE)
     draw_text(d, left + 6, y(reference$level) - 6, reference$label, "ink", "start", 12)

@@ -83,7 +83,7 @@ check_samples <- function(path, lines) {
 }
 
 # What a sample belongs to: samples of one key are of the same thing.
-key_of <- function(samples) paste(samples$metric, samples$workload, samples$system, samples$param, samples$param_unit, samples$unit, sep = "|")
+key_of <- function(samples) do.call(paste, c(samples[c("metric", "workload", "system", "param", "param_unit", "unit")], sep = "|"))
 
 # One line a key: the medians with their spread, and the ratio of setsuna's median to it.
 medians_of <- function(samples) {

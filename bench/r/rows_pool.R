@@ -86,29 +86,29 @@ add_row("queue_depth", 45, function(budget) {
   }, turns = 5L)
 }, fixed = 3)
 
+# In a session of its own: the memory of an idle daemon, then the most that session and daemon ever had after some echoes.
+high_water_script <- function(name, bytes) {
+  sprintf('
+    system <- peers[["%s"]]
+    mb <- function(field, path) as.numeric(sub("\\\\D+(\\\\d+).*", "\\\\1", grep(field, readLines(path), value = TRUE))) / 1024
+    system$start(1)
+    pid <- system$pid()
+    x <- runif(%g / 8)
+    idle <- mb("^Pss:", sprintf("/proc/%%d/smaps_rollup", pid))
+    for (i in 1:3) y <- system$echo(x)
+    most <- c(mb("^VmHWM", "/proc/self/status"), mb("^VmHWM", sprintf("/proc/%%d/status", pid)))
+    cat("\\n", paste(c(idle, most), collapse = " "), sep = "")
+    invisible(system$stop())', name, bytes)
+}
+
 add_row("high_water", 25, function(budget) {
   bytes <- if (budget < 3) 8e6 else 8e7
-  script <- function(name, start, echo) sprintf('
-    %s
-    hwm <- function(pid) as.numeric(sub("\\\\D+(\\\\d+).*", "\\\\1", grep("^VmHWM", readLines(sprintf("/proc/%%s/status", pid)), value = TRUE))) / 1024
-    pss <- function(pid) as.numeric(sub("\\\\D+(\\\\d+).*", "\\\\1", grep("^Pss:", readLines(sprintf("/proc/%%s/smaps_rollup", pid)), value = TRUE))) / 1024
-    x <- runif(%g / 8)
-    idle <- pss(pid)
-    for (i in 1:3) y <- %s
-    cat("\\n", paste(c(idle, hwm("self"), hwm(pid)), collapse = " "), sep = "")
-    stop_all()', start, bytes, echo)
-  scripts <- list(
-    "setsuna" = script("setsuna", "library(setsuna); invisible(daemons(1)); pid <- mirai(Sys.getpid())[]; stop_all <- function() invisible(daemons(0))",
-                       "mirai(x, x = x)[]"),
-    "PSOCK" = script("PSOCK", "library(parallel); cl <- makePSOCKcluster(1); pid <- clusterCall(cl, Sys.getpid)[[1]]; stop_all <- function() stopCluster(cl)",
-                     "clusterCall(cl, identity, x)[[1]]")
-  )
-  if (length(systems_with("start", "mirai"))) {
-    scripts[["mirai"]] <- script("mirai", "library(mirai); invisible(daemons(1)); pid <- mirai(Sys.getpid())[]; stop_all <- function() invisible(daemons(0))",
-                                 "mirai(x, x = x)[]")
-  }
+  chosen <- names(systems_with(c("echo", "pid")))
   workload <- sprintf("three echoes of %g MB", bytes / 1e6)
-  take_turns(lapply(scripts, function(s) function(slice) in_session(s)), budget, function(name, value, turn) {
+  sides <- stats::setNames(lapply(chosen, function(name) {
+    function(slice) in_session(c(sources_peers(), high_water_script(name, bytes)))
+  }), chosen)
+  take_turns(sides, budget, function(name, value, turn) {
     emit("high_water", name, value[2L], "MB", "lower", workload, "session", "process", turn)
     emit("high_water", name, value[3L], "MB", "lower", workload, "daemon", "process", turn)
     emit("idle_memory", name, value[1L], "MB", "lower", "proportional set size of an idle daemon", sample = turn)
@@ -136,9 +136,9 @@ idle_cpu <- function(name, wait_s) {
   ready <- tempfile()
   script <- tempfile(fileext = ".R")
   on.exit(unlink(c(ready, script)))
-  writeLines(c(sprintf("root <- %s; here <- %s", deparse(root), deparse(here)), "source(file.path(here, 'measure.R'))",
-               "source(file.path(here, 'peers.R'))", sprintf("peers[['%s']]$start(cores); peers[['%s']]$trip()", name, name),
-               sprintf("writeLines(as.character(Sys.getpid()), '%s.new'); file.rename('%s.new', '%s')", ready, ready, ready), "Sys.sleep(600)"), script)
+  writeLines(c(sources_peers(), sprintf("system <- peers[['%s']]; system$start(cores); system$trip()", name),
+               sprintf("writeLines(as.character(Sys.getpid()), '%s.new')", ready), sprintf("file.rename('%s.new', '%s')", ready, ready),
+               "Sys.sleep(600)"), script)
   system2("Rscript", shQuote(script), wait = FALSE, stdout = FALSE, stderr = FALSE)
   started <- now()
   while (!file.exists(ready)) {

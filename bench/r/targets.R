@@ -7,7 +7,8 @@ targets <- list(
   list(what = "round trip of mirai(x + 1, x = 1)[]", of = side("round_trip"), factor = 1.5,
        against = list(side("round_trip", "futex ping-pong")), beside = "futex ping-pong"),
   list(what = "the same with spin = 50", of = side("round_trip_spin"), absolute = 10),
-  list(what = "mirai() calls, collected", of = side("flood"), factor = 12, against = list(side("flood", "PSOCK")), beside = "PSOCK, load-balanced"),
+  list(what = "mirai() calls, collected", of = side("flood"), factor = 12, against = list(side("flood", "PSOCK")),
+       beside = "PSOCK, load-balanced"),
   list(what = "mirai() calls with daemons(trace = file)", of = side("flood_traced"), factor = 0.97,
        against = list(side("flood_traced", "untraced")), beside = "untraced"),
   list(what = "mirai_map(), trivial function", of = side("map", param = "0"), factor = 2, against = list(side("map", "mclapply", "0")),
@@ -70,8 +71,8 @@ print_targets <- function(medians) {
               ifelse(judged$met, "", "  missed")), sep = "")
 }
 
-# Where another system is better, and surely so: at least three turns, and the interval of the ratio does not hold 1. Floors that do none of the work
-# (a memcpy, a futex) and schedules that are only computed are no rivals.
+# Where another system is better, and surely so: at least three turns, and the interval of the ratio does not hold 1. Floors that do
+# none of the work (a memcpy, a futex) and schedules that are only computed are no rivals.
 no_rivals <- c("setsuna", "futex ping-pong", "memcpy", "malloc", "raw TCP", "Rscript -e 1", "ideal FIFO", "ideal round robin",
                "plain Vyukov queue", "setsuna round robin", "untraced", "libnng", "libzmq")
 defeats <- function(medians) {
