@@ -19,15 +19,14 @@ void drop_implausible(RunStamps& run, const TraceRecord& record) {
   if (run.claimed_ns < record.submitted_ns || run.claimed_ns > record.harvested_ns) {
     run.claimed_ns = 0;
   }
+  const auto fits = [&](float ns) {
+    return plausible(ns) && static_cast<std::uint64_t>(ns) <= record.harvested_ns - run.claimed_ns + kRoundingNs;
+  };
   const bool remote = run.decode_ns == kNoStage && run.encode_ns == kNoStage;
-  if (remote && run.claimed_ns != 0) {
-    return;
-  }
-  const bool whole = run.claimed_ns != 0 && plausible(run.decode_ns) && plausible(run.evaluate_ns) &&
-                     plausible(run.encode_ns) &&
-                     static_cast<std::uint64_t>(run.decode_ns) + static_cast<std::uint64_t>(run.evaluate_ns) <=
-                         record.harvested_ns - run.claimed_ns + kRoundingNs;
-  if (!whole) {
+  const bool whole = remote ? fits(run.evaluate_ns)
+                            : fits(run.decode_ns) && fits(run.evaluate_ns) && fits(run.encode_ns) &&
+                                  fits(run.decode_ns + run.evaluate_ns);
+  if (run.claimed_ns == 0 || !whole) {
     run.decode_ns = run.evaluate_ns = run.encode_ns = kNoStage;
   }
 }

@@ -211,8 +211,9 @@ void TraceJson::append(std::string& to, const TraceRecord& record, std::uint64_t
       events.complete("encode", process, process, ends.evaluated_ns, ends.encoded_ns, "");
       events.asynchronous("result", host, ends.encoded_ns, record.harvested_ns);
     } else if (ends.evaluated_ns != 0) {
-      events.complete("evaluate", process, process, ends.evaluated_ns - static_cast<std::uint64_t>(run.evaluate_ns),
-                      ends.evaluated_ns, kFlowsThrough);
+      const std::uint64_t took_ns =
+          std::min(static_cast<std::uint64_t>(run.evaluate_ns), ends.evaluated_ns - run.claimed_ns);
+      events.complete("evaluate", process, process, ends.evaluated_ns - took_ns, ends.evaluated_ns, kFlowsThrough);
     } else {
       events.complete(outcome_name(record.outcome), process, process, run.claimed_ns, record.harvested_ns,
                       kFlowsThrough);

@@ -80,6 +80,14 @@ TEST_F(TraceTest, WhatCannotBeTrueIsNotTold) {
   EXPECT_TRUE(impossible(stamps(1300, 10, 1e10F, 1)));  // longer than all of it
   EXPECT_TRUE(impossible(stamps(1300, 10, std::numeric_limits<float>::quiet_NaN(), 1)));
   EXPECT_TRUE(impossible(stamps(1300, -10, 100, 1)));
+  EXPECT_TRUE(impossible(stamps(1300, 10, 100, 1e30F)));
+  // What looks like a remote task's.
+  for (const float evaluate_ns : {std::numeric_limits<float>::quiet_NaN(), 1e30F, -5.0F}) {
+    const RunStamps run = stamps(1300, kNoStage, evaluate_ns, kNoStage);
+    const TraceRecord record = resolve(trace, run, 1500, TraceOutcome::kValue);
+    EXPECT_EQ(record.run.evaluate_ns, kNoStage);
+    EXPECT_EQ(stage_ends(record).evaluated_ns, 0U);
+  }
 }
 
 TEST_F(TraceTest, StagesAreNeverOutOfOrder) {

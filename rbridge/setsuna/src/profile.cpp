@@ -250,6 +250,16 @@ dispatch::RunStamps Profile::run_of(std::uint32_t slot, std::uint32_t generation
   return run;
 }
 
+namespace {
+
+// A task may have scribbled over the stamps.
+std::uint64_t whole_ns(float ns) {
+  constexpr float kLongestNs = 1e18F;
+  return ns >= 0 && ns < kLongestNs ? static_cast<std::uint64_t>(ns) : 0;
+}
+
+}  // namespace
+
 dispatch::RunStamps Profile::run_of_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position,
                                             bool done) {
   const std::uint32_t progress = port_.progress(slot);
@@ -259,14 +269,13 @@ dispatch::RunStamps Profile::run_of_element(std::uint32_t slot, std::uint32_t ge
   }
   if (done) {
     const runtime::ElementStamps& stamps = tracing_->area().element(slot, position);
-    run.claimed_ns += static_cast<std::uint64_t>(std::max(stamps.begin_ns, 0.0F));
+    run.claimed_ns += whole_ns(stamps.begin_ns);
     run.decode_ns = stamps.decode_ns;
     run.evaluate_ns = stamps.evaluate_ns;
     run.encode_ns = stamps.encode_ns;
   } else if (position > 0) {
     const runtime::ElementStamps& before = tracing_->area().element(slot, position - 1);
-    const float end_ns = before.begin_ns + before.decode_ns + before.evaluate_ns + before.encode_ns;
-    run.claimed_ns += static_cast<std::uint64_t>(std::max(end_ns, 0.0F));
+    run.claimed_ns += whole_ns(before.begin_ns + before.decode_ns + before.evaluate_ns + before.encode_ns);
   }
   return run;
 }
