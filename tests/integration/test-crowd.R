@@ -1,0 +1,23 @@
+# A host with a thousand idle daemons (tests/embed/idle_daemons_main.cpp) and one that works.
+
+test_that("a thousand connected daemons that do nothing are shown, do not disturb and leave nothing", {
+  build <- Sys.getenv("SETSUNA_BUILD", file.path("..", "..", "build"))
+  program <- file.path(build, "release", "tests", "embed", "idle_daemons_main")
+  if (!file.exists(program)) skip(paste0("needs ", program, " (tools/setup builds it)"))
+  limit <- system("ulimit -Hn", intern = TRUE)
+  if (limit != "unlimited" && as.numeric(limit) < 3000) skip("the hard limit of open files (ulimit -Hn) is too low for 1,000 sockets")
+  daemons(url = "tcp://127.0.0.1:0", dispatcher = FALSE)
+  withr::defer(daemons(0))
+  open_files <- function() length(list.files("/proc/self/fd"))
+  before <- open_files()
+  token <- sub(".*token='([0-9a-f]+)'.*", "\\1", launch_remote(status()$url[1L]))
+  answer <- withr::local_tempfile()
+  system2(program, c(status()$url[1L], 1000), stdout = answer, input = token, wait = FALSE)
+  expect_true(becomes_true(function() length(readLines(answer)) == 1L))
+  expect_identical(readLines(answer), "connected")
+  expect_true(becomes_true(function() info()[["connections"]] == 1000L))
+  expect_identical(status()$connections, 1000L)
+  expect_length(status()$pids, 1000L)
+  daemons(0)
+  expect_true(becomes_true(function() open_files() <= before))
+})
