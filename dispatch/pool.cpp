@@ -125,6 +125,9 @@ std::uint32_t Pool::submit(const SubmitSpec& spec, std::uint64_t now_ns, bool* m
   }
   used_bytes_ += spec.length;
   ++unfinished_;
+  if (meter_ != nullptr) {
+    meter_->submitted(index, now_ns);
+  }
   *must_wake = false;
   if (nobody_will_take(task.queue())) {
     free_arguments(task);
@@ -353,6 +356,9 @@ void Pool::refill() {
 
 std::uint32_t Pool::progress() {
   resolved_count_ = 0;
+  if (meter_ != nullptr) {
+    meter_->begin_batch();
+  }
   queue_.harvest(*this);
   if (spilled_ > 0) {
     refill();
@@ -361,6 +367,9 @@ std::uint32_t Pool::progress() {
   }
   if (!held_blocks_.empty()) {
     sweep_blocks();
+  }
+  if (meter_ != nullptr) {
+    meter_->end_batch();
   }
   return resolved_count_;
 }
@@ -421,9 +430,16 @@ void Pool::deliver(std::uint32_t slot, const SlotResult& result) {
   }
   Task& task = table_[index];
   SETSUNA_ASSERT(task.state == TaskState::kPlaced && task.slot == slot);
-  ++completed_;
+  answered(index);
   store_result(task, result);
   resolved_now(task, index);
+}
+
+void Pool::answered(std::uint32_t index) {
+  ++completed_;
+  if (meter_ != nullptr) {
+    meter_->answered(index);
+  }
 }
 
 void Pool::resolved_now(Task& task, std::uint32_t index) {

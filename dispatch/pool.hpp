@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dispatch/constants.hpp"
+#include "dispatch/latency_meter.hpp"
 #include "dispatch/links.hpp"
 #include "dispatch/map_range.hpp"
 #include "dispatch/ports.hpp"
@@ -131,6 +132,10 @@ class Pool final : private HarvestSink, private ReapSink {
   bool has_notifications() const { return !notifications_.empty(); }
   std::uint32_t notify_pending() const { return notify_pending_; }
   std::uint64_t unfinished() const { return unfinished_; }
+  // Tasks that wait in the host's own queues, not in the segment.
+  std::uint64_t spilled() const { return spilled_ + bound_; }
+  // Null (as at first): nothing is measured. It must outlive the pool.
+  void set_meter(LatencyMeter* meter) { meter_ = meter; }
 
   // What the host thread should sleep on while it waits for this task (or, with kNoTask, for anything).
   GateWord gate_for(std::uint32_t index) const;
@@ -268,6 +273,7 @@ class Pool final : private HarvestSink, private ReapSink {
   std::uint32_t front_of(std::uint32_t queue);
   void resolve_error(std::uint32_t index, ErrorCode code);
   void resolve_death(std::uint32_t index, const DeathNote& note);
+  void answered(std::uint32_t index);
   void resolved_now(Task& task, std::uint32_t index);
   void trace_run(std::uint32_t slot, bool done);
   void trace_element(std::uint32_t slot, std::uint32_t position, bool done);
@@ -359,6 +365,7 @@ class Pool final : private HarvestSink, private ReapSink {
   Trace* trace_ = nullptr;                      // null: nobody asks
   StoreBytes store_ = nullptr;
   void* store_context_ = nullptr;
+  LatencyMeter* meter_ = nullptr;
   DeathNote dying_;  // during on_dead() and the like
   std::uint64_t used_bytes_ = 0;
   std::uint64_t spilled_ = 0;

@@ -61,6 +61,9 @@ void Pool::submit_map(const MapSpec& spec, std::uint64_t now_ns, std::uint32_t* 
       task.has_stream = true;
       streams_[index] = take_stream();
     }
+    if (meter_ != nullptr) {
+      meter_->submitted(index, now_ns);
+    }
     append(index);
   }
   used_bytes_ += kIndexBytes * spec.count;
@@ -196,7 +199,7 @@ void Pool::resolve_element(MapRange& range, std::uint32_t position, const RangeE
     discard_result(result);  // cancelled while it ran
     return;
   }
-  ++completed_;
+  answered(index);
   store_result(table_[index], result);
   if (trace_ != nullptr) {
     trace_element(range.slot, position, entry.status != runtime::ResultStatus::kDamaged);

@@ -79,6 +79,8 @@ class Histogram {
     return stored == 0 ? 0 : stored - 1;
   }
   std::uint64_t max() const noexcept { return max_.load(kRelaxed); }
+  std::uint64_t sum() const noexcept { return sum_.load(kRelaxed); }
+  std::uint64_t bucket(std::size_t i) const noexcept { return buckets_[i].load(kRelaxed); }
   double mean() const noexcept {
     const std::uint64_t n = count();
     return n == 0 ? 0.0 : static_cast<double>(sum_.load(kRelaxed)) / static_cast<double>(n);

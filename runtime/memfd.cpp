@@ -104,6 +104,11 @@ bool is_sealed_memfd(int fd) {
   return seals >= 0 && (seals & kSizeSeals) == kSizeSeals;
 }
 
+UniqueFd reopen_for_reading(int fd) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  return UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+}
+
 Mapping map_shared(int fd, std::size_t bytes, std::string* error) {
   Mapping map = map_aligned(fd, bytes, MAP_SHARED, error);
   if (map && ::madvise(map.base(), bytes, MADV_DONTFORK) != 0) {

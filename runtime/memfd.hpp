@@ -17,6 +17,10 @@ UniqueFd create_memfd(const char* name, std::uint64_t bytes, std::string* error)
 // True if a descriptor from elsewhere is such a file: a memfd that nobody can resize any more.
 bool is_sealed_memfd(int fd);
 
+// The same file opened once more, for reading only: whoever is given this descriptor cannot map it for writing. Empty on
+// failure, with errno.
+UniqueFd reopen_for_reading(int fd);
+
 // Owns a range of the address space.
 class Mapping {
  public:

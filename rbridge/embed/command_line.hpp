@@ -44,6 +44,10 @@ Ctrl-C interrupts the task in hand and does nothing in between; SIGTERM ends the
 
 Exit status: 0 the session has ended the connection, or a limit (idletime, walltime, maxtasks) is reached; 1 an error,
 which standard error names; 64 the command line is wrong.
+
+setsuna top         shows running sessions, their daemons and queues, as they change (see setsuna top --help)
+setsuna status      prints the same once, also as JSON
+setsuna metrics     serves the same to Prometheus
 )";
 
 namespace command_line {

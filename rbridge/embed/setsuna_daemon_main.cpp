@@ -7,6 +7,7 @@
 //   setsuna-daemon URL [ARGUMENT=VALUE ...]                          setsuna::daemon(URL, ARGUMENT = VALUE, ...)
 //   setsuna daemon URL [OPTION ...]                                  the same, for people (see --help)
 //   setsuna tune [OPTION ...]                                        setsuna::tune() (see --help)
+//   setsuna top, setsuna status, setsuna metrics                     becomes another program (watch_command.hpp)
 //
 // `setsuna` is the same program under another name.
 
@@ -34,6 +35,7 @@
 #include <Rinternals.h>
 
 #include "command_line.hpp"
+#include "watch_command.hpp"
 
 namespace {
 
@@ -184,6 +186,7 @@ void start_r(char* program) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  setsuna::embed::become_viewer(argc, argv);
   static Arguments arguments;
   setsuna::embed::CommandLine* command = command_line(argc, argv);
   if (command == nullptr && !parse(argc, argv, &arguments)) {

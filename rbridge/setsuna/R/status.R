@@ -31,6 +31,8 @@
 #' * `url`: where further processes can join with [daemon()]. `pids`: the process of each daemon.
 #' * `events`: what happened to connections lately: refused ones and the reason, broken ones.
 #' * `config`: the value in force of each knob, see [tune()].
+#' * `monitor`: `"on"` if the commands `setsuna top` and `setsuna status`, run by the same user, can look at this session; else
+#'   `"off"` and why. With `SETSUNA_MONITOR=off` in the environment before the first use of daemons, they cannot.
 #'
 #' `info()`: whole numbers `connections` (daemons online), `cumulative` (that ever were), `awaiting`, `executing` and
 #' `completed` (tasks); `NULL` if no daemons are set.
@@ -66,7 +68,8 @@ status <- function(.compute = NULL) {
     launches = .jobs_status(name),
     pids = as.vector(daemons[, "pid"]),
     events = raw[[7L]],
-    config = record$knobs
+    config = record$knobs,
+    monitor = raw[[8L]]
   ), class = "miraiStatus")
 }
 

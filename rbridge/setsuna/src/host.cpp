@@ -123,6 +123,14 @@ void Host::start() {
     throw std::runtime_error("the host's shared page cannot be made: " + error);
   }
   choose_reactor();
+  bool monitored = false;
+  if (!MonitorDoor::wanted(&monitored, &error)) {
+    throw std::runtime_error(error);
+  }
+  if (monitored) {
+    monitor_ = std::make_unique<MonitorDoor>(*this);
+  }
+  started_ns_ = runtime::monotonic_ns();
   own_pidfd_ = runtime::pidfd_open(::getpid());
   Started state;
   started = &state;
@@ -145,6 +153,9 @@ void Host::reactor_main(Host* host) {
   const bool failed = host->reactor_ == nullptr;
   if (!failed) {
     host->reactor_->on_wake(net::Handler::to<&Host::on_wake>(host));
+    if (host->monitor_ && host->monitor_->listen()) {
+      host->monitor_->start(*host->reactor_);
+    }
   }
   {
     std::lock_guard<std::mutex> lock(started->mutex);
@@ -852,9 +863,19 @@ Profile& Host::add_profile(ProfileConfig config) {
     profiles_.emplace_back();
   }
   made->serial = ++last_serial_;
+  if (monitor_) {
+    made->measure_latency();
+  }
   profiles_[id] = std::move(made);
   reactor_->wake();
   return *profiles_[id];
+}
+
+std::string Host::monitor_state() const {
+  if (!monitor_) {
+    return "off: SETSUNA_MONITOR";
+  }
+  return monitor_->problem().empty() ? "on" : "off: " + monitor_->problem();
 }
 
 Profile* Host::profile_by_serial(std::uint64_t serial) {

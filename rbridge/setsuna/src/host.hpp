@@ -12,6 +12,7 @@
 
 #include "knobs.hpp"
 #include "listen.hpp"
+#include "monitor_door.hpp"
 #include "net/reactor.hpp"
 #include "profile.hpp"
 #include "rbridge/embed/join_wire.hpp"
@@ -39,6 +40,9 @@ class Host {
   std::mutex& mutex() { return mutex_; }
   runtime::HostPage<std::atomic>* page() { return page_.page(); }
   const std::string& backend() const { return backend_; }
+  std::uint64_t started_ns() const { return started_ns_; }
+  // "on", or why nobody can look at this host.
+  std::string monitor_state() const;
 
   // --- under the mutex ---
   Profile* profile(std::uint32_t id) { return id < profiles_.size() ? profiles_[id].get() : nullptr; }
@@ -152,6 +156,7 @@ class Host {
   runtime::HostPageMap page_;
   runtime::UniqueFd own_pidfd_;  // handed to guests, who must notice our end
   std::unique_ptr<net::Reactor> reactor_;
+  std::unique_ptr<MonitorDoor> monitor_;  // null: not wanted
   std::string backend_;
   std::vector<std::unique_ptr<Profile>> profiles_;
   std::vector<std::unique_ptr<Zygote>> zygotes_;
@@ -160,6 +165,7 @@ class Host {
   net::Token timer_;
   std::uint64_t timer_deadline_ns_ = 0;
   std::uint64_t last_serial_ = 0;
+  std::uint64_t started_ns_ = 0;
   std::uint32_t closing_listeners_ = 0;
   std::atomic<bool> zygote_lost_{false};
   bool waiting_ = false;

@@ -13,3 +13,9 @@ if (file.exists("setsuna-daemon")) {
     Sys.chmod(file.path(bin, name), "0755")
   }
 }
+
+# What `setsuna status`, `metrics` and `top` become; the last only where ncurses is.
+for (name in Filter(file.exists, c("setsuna-monitor", "setsuna-top"))) {
+  stopifnot(file.copy(name, file.path(bin, name), overwrite = TRUE, copy.mode = TRUE))
+  Sys.chmod(file.path(bin, name), "0755")
+}

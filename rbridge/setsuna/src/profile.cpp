@@ -12,6 +12,7 @@
 #include "rbridge/embed/build_id.hpp"
 #include "rbridge/embed/evaluator.hpp"
 #include "rbridge/embed/zygote_wire.hpp"
+#include "runtime/clock.hpp"
 #include "runtime/pidfd.hpp"
 
 namespace setsuna::host {
@@ -87,6 +88,11 @@ Profile::Profile(std::uint32_t id, ProfileConfig config, runtime::HostPageMap& h
     tracing_->open_area(segment_, arena_);
     pool_->set_trace(&tracing_->trace());
   }
+}
+
+void Profile::measure_latency() {
+  meter_ = std::make_unique<dispatch::LatencyMeter>(&runtime::monotonic_ns);
+  pool_->set_meter(meter_.get());
 }
 
 DaemonProcess& Profile::process(std::uint32_t index) {

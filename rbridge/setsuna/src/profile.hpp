@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dispatch/latency_meter.hpp"
 #include "dispatch/pace.hpp"
 #include "dispatch/pool.hpp"
 #include "knobs.hpp"
@@ -93,6 +94,10 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   runtime::HostPort<std::atomic, runtime::SharedFutex>& port() { return port_; }
   DaemonProcess& process(std::uint32_t index);
   std::size_t process_count() const { return processes_.size(); }
+  // From now on the times from submit to harvest are kept.
+  void measure_latency();
+  // Null: they are not.
+  const runtime::Histogram* latency() const { return meter_ ? &meter_->histogram() : nullptr; }
 
   // A process that dialled in becomes a daemon. kNoSlot: no place is left.
   std::uint32_t admit_external(runtime::UniqueFd pidfd, std::int32_t pid, std::uint32_t* epoch);
@@ -220,6 +225,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   std::vector<DaemonProcess> processes_;
   std::vector<SpawnRequest> spawns_;
   std::unique_ptr<Tracing> tracing_;
+  std::unique_ptr<dispatch::LatencyMeter> meter_;
   std::unique_ptr<dispatch::Pool> pool_;
   std::deque<std::string> events_;
 };

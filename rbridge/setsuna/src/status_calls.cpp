@@ -25,6 +25,7 @@ struct Snapshot {
   std::string backend;
   std::string size_reason;
   std::vector<std::string> events;
+  std::string monitor;
   bool found;
 } snapshot;
 
@@ -108,6 +109,7 @@ void take_snapshot(std::uint32_t id) noexcept {
     snapshot.segment_bytes = static_cast<double>(use.segment_total);
     snapshot.backed_bytes = static_cast<double>(use.segment_backed);
     snapshot.backend = host->backend();
+    snapshot.monitor = host->monitor_state();
     snapshot.size_reason = profile->segment().size_reason();
     snapshot.rows = rows_of(*profile);
     snapshot.events.assign(profile->events().begin(), profile->events().end());
@@ -153,7 +155,8 @@ SEXP row_urls() {
 }
 
 // list(counts = c(connections, cumulative, awaiting, executing, completed), daemons = matrix, memory, backend, reason,
-// urls = text for each row, "" for those without one of their own, events = what happened to connections)
+// urls = text for each row, "" for those without one of their own, events = what happened to connections,
+// monitor = may others look)
 SEXP profile_status(SEXP id) {
   refuse_in_fork();
   drain_dropped();
@@ -166,7 +169,7 @@ SEXP profile_status(SEXP id) {
                            static_cast<double>(c.awaiting), static_cast<double>(c.executing),
                            static_cast<double>(c.completed)};
   const double memory[] = {snapshot.used_bytes, snapshot.budget_bytes, snapshot.backed_bytes, snapshot.segment_bytes};
-  SEXP out = PROTECT(Rf_allocVector(VECSXP, 7));
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, 8));
   SET_VECTOR_ELT(out, 0, real_vector(counts, 5));
   SET_VECTOR_ELT(out, 1, row_matrix());
   SET_VECTOR_ELT(out, 2, real_vector(memory, 4));
@@ -174,6 +177,7 @@ SEXP profile_status(SEXP id) {
   SET_VECTOR_ELT(out, 4, Rf_mkString(snapshot.size_reason.c_str()));
   SET_VECTOR_ELT(out, 5, row_urls());
   SET_VECTOR_ELT(out, 6, text_vector(snapshot.events));
+  SET_VECTOR_ELT(out, 7, Rf_mkString(snapshot.monitor.c_str()));
   UNPROTECT(1);
   return out;
 }
