@@ -88,7 +88,8 @@ test_that("a session can refuse, and says what is allowed", {
     Sys.sleep(600)
   }), env = "SETSUNA_MONITOR=no")
   withr::defer(session$kill())
-  expect_match(session$report()[[1L]], "SETSUNA_MONITOR must be \"on\" or \"off\", not \"no\"", fixed = TRUE)
+  message <- session$report()[[1L]]
+  expect_match(message, "SETSUNA_MONITOR must be \"on\" or \"off\", not \"no\"", fixed = TRUE)
 })
 
 test_that("another user sees nothing", {
