@@ -58,9 +58,11 @@ struct MonitorProfile {
   char name[128];
   char url[256];  // the first at which daemons may join, or ""
   std::uint32_t dispatcher;
+  std::uint32_t ephemeral;    // no daemons: a process for each task
   std::uint32_t connections;  // daemons online
   std::uint32_t daemons;      // records of the segment that have been used
   std::uint32_t links;        // remote daemons; more than kMonitorLinks: the others are not shown
+  std::uint32_t reserved;
   std::uint64_t awaiting, executing, completed;
   std::uint64_t spilled;  // of those awaiting: in the host's own queue
   std::uint64_t started;  // daemons that ever came online
@@ -91,7 +93,7 @@ struct MonitorBucket {
 
 static_assert(std::is_trivially_copyable_v<MonitorRequest> && sizeof(MonitorRequest) == 32);
 static_assert(std::is_trivially_copyable_v<MonitorHost> && sizeof(MonitorHost) == 40 + 16 + 128 + 8 * kMonitorProfiles);
-static_assert(std::is_trivially_copyable_v<MonitorProfile> && sizeof(MonitorProfile) == 40 + 8 + 384 + 16 + 80);
+static_assert(std::is_trivially_copyable_v<MonitorProfile> && sizeof(MonitorProfile) == 40 + 8 + 384 + 24 + 80);
 static_assert(sizeof(MonitorLink) == 32 && sizeof(MonitorBucket) == 16);
 static_assert(sizeof(MonitorProfile) + kMonitorLinks * sizeof(MonitorLink) <= kMonitorMessageBytes);
 

@@ -53,3 +53,17 @@ top_process <- function(pid) {
   found <- Filter(function(p) grepl("setsuna-top$", Sys.readlink(file.path("/proc", p, "exe"))), found)
   as.integer(found)
 }
+
+# The text format 0.0.4: a matrix of metric names and values; fails where a line is not of it.
+parse_metrics <- function(lines) {
+  label <- "[a-zA-Z_][a-zA-Z0-9_]*=\"([^\"\\\\]|\\\\[\\\\\"n])*\""
+  sample <- sprintf("^([a-zA-Z_:][a-zA-Z0-9_:]*)(\\{%s(,%s)*\\})? ([-+0-9.eE]+|NaN|[-+]Inf)$", label, label)
+  comment <- "^# (HELP|TYPE) [a-zA-Z_:][a-zA-Z0-9_:]* .+$"
+  testthat::expect_match(lines, paste0(sample, "|", comment))
+  samples <- lines[!startsWith(lines, "#")]
+  types <- sub("^# TYPE (\\S+) .*", "\\1", grep("^# TYPE", lines, value = TRUE))
+  testthat::expect_false(anyDuplicated(types) > 0L)
+  series <- sub(" [^ ]+$", "", samples)
+  testthat::expect_false(anyDuplicated(series) > 0L)
+  stats::setNames(as.numeric(sub(".* ", "", samples)), series)
+}

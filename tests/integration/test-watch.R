@@ -80,6 +80,21 @@ test_that("a respawn is counted, and its daemon starts afresh", {
   expect_identical(profile$daemons[[1L]]$completed, 1L)
 })
 
+test_that("tasks without daemons and with them are told apart", {
+  session <- start_session(quote({
+    m <- mirai(Sys.sleep(600))
+    daemons(1)
+    report("set")
+    Sys.sleep(600)
+  }))
+  withr::defer(session$kill())
+  session$report()
+  profiles <- status_json(session$pid)$profiles
+  expect_identical(vapply(profiles, function(p) p$name, ""), c("default", "default"))
+  expect_identical(vapply(profiles, function(p) p$ephemeral, NA), c(TRUE, FALSE))
+  parse_metrics(run_setsuna("status", "--prometheus", session$pid)$out)
+})
+
 test_that("a session can refuse, and says what is allowed", {
   session <- busy_session(env = "SETSUNA_MONITOR=off")
   expect_identical(run_setsuna("status", session$pid)$status, 1L)
@@ -207,20 +222,6 @@ test_that("top ends by signals, and without a terminal it names the alternative"
 })
 
 # ---- Prometheus ----
-
-# The text format 0.0.4: a matrix of metric names and values; fails where a line is not of it.
-parse_metrics <- function(lines) {
-  label <- "[a-zA-Z_][a-zA-Z0-9_]*=\"([^\"\\\\]|\\\\[\\\\\"n])*\""
-  sample <- sprintf("^([a-zA-Z_:][a-zA-Z0-9_:]*)(\\{%s(,%s)*\\})? ([-+0-9.eE]+|NaN|[-+]Inf)$", label, label)
-  comment <- "^# (HELP|TYPE) [a-zA-Z_:][a-zA-Z0-9_:]* .+$"
-  expect_match(lines, paste0(sample, "|", comment))
-  samples <- lines[!startsWith(lines, "#")]
-  types <- sub("^# TYPE (\\S+) .*", "\\1", grep("^# TYPE", lines, value = TRUE))
-  expect_false(anyDuplicated(types) > 0L)
-  series <- sub(" [^ ]+$", "", samples)
-  expect_false(anyDuplicated(series) > 0L)
-  stats::setNames(as.numeric(sub(".* ", "", samples)), series)
-}
 
 test_that("status --prometheus is in its format", {
   session <- busy_session()

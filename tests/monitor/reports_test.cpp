@@ -85,6 +85,18 @@ TEST(ReportsTest, PrometheusFormat) {
   EXPECT_THAT(text, HasSubstr("setsuna_daemon_busy{pid=\"4711\",profile=\"default\",kind=\"local\",daemon=\"2\"} 0\n"));
 }
 
+TEST(ReportsTest, AProfileWithoutDaemonsIsToldFromItsNamesake) {
+  Snapshot all = snapshot();
+  all.hosts[0].profiles.push_back(profile("default"));
+  all.hosts[0].profiles[1].ephemeral = true;
+  all.hosts[0].profiles[1].connections = 1;
+  EXPECT_THAT(status_prometheus(all), HasSubstr("setsuna_daemons_online{pid=\"4711\",profile=\"default\"} 2\n"));
+  EXPECT_THAT(status_prometheus(all),
+              HasSubstr("setsuna_daemons_online{pid=\"4711\",profile=\"default\",ephemeral=\"true\"} 1\n"));
+  EXPECT_THAT(status_text(all), HasSubstr("profile default (a process for each task): 1 daemon online"));
+  EXPECT_THAT(status_json(all), HasSubstr(R"("ephemeral":true)"));
+}
+
 TEST(ReportsTest, PrometheusOfNothing) {
   EXPECT_THAT(status_prometheus({}), HasSubstr("setsuna_hosts 0\n"));
   EXPECT_THAT(status_prometheus({}), Not(HasSubstr("{")));

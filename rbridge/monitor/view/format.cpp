@@ -45,6 +45,10 @@ std::string format_count(std::uint64_t value) {
   return out;
 }
 
+std::string format_daemons(std::uint32_t count) {
+  return std::to_string(count) + (count == 1 ? " daemon" : " daemons");
+}
+
 std::string format_rate(double per_second) {
   if (per_second < 0) {
     return "-";

@@ -141,6 +141,7 @@ HostReader::Got HostReader::ask_profile(Profile* profile) {
   sample.name = text_of(facts.name);
   sample.url = text_of(facts.url);
   sample.dispatcher = facts.dispatcher != 0;
+  sample.ephemeral = facts.ephemeral != 0;
   sample.connections = facts.connections;
   sample.awaiting = facts.awaiting;
   sample.executing = facts.executing;

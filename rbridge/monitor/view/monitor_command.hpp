@@ -28,7 +28,8 @@ inline constexpr char kStatusHelp[] = R"(setsuna status [--json | --prometheus] 
   --json        as JSON, on one line: {"schema": 1, "time": seconds since 1970, "hosts": [HOST, ...]}
     HOST:    pid, command, version, backend, uptime_s, resident_bytes, problem (null or a sentence: why there is nothing
              new of it), profiles [PROFILE, ...], profiles_not_listed
-    PROFILE: name, dispatcher, url ("": none), daemons_online, daemons_started (ever), respawns,
+    PROFILE: name, dispatcher, ephemeral (no daemons: a process for each task), url ("": none), daemons_online,
+             daemons_started (ever), respawns,
              tasks {awaiting, executing, completed},
              queue {ready: filled slots, spilled: tasks that wait for a slot, uncollected: slots with results},
              memory_bytes {arguments, budget, resident, segment},

@@ -1,5 +1,7 @@
 #include "rbridge/monitor/view/sample.hpp"
 
+#include "rbridge/monitor/view/format.hpp"
+
 namespace setsuna::monitor {
 
 LatencySample summarise(const runtime::Histogram& histogram) {
@@ -12,6 +14,10 @@ LatencySample summarise(const runtime::Histogram& histogram) {
   out.p999_ns = histogram.percentile(99.9);
   out.max_ns = histogram.max();
   return out;
+}
+
+std::string title_of(const ProfileSample& profile) {
+  return "profile " + printable(profile.name) + (profile.ephemeral ? " (a process for each task)" : "");
 }
 
 const char* state_name(DaemonSample::State state) {

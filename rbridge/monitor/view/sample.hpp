@@ -38,6 +38,7 @@ struct ProfileSample {
   std::string name;
   std::string url;
   bool dispatcher = true;
+  bool ephemeral = false;  // no daemons: a process for each task
   std::uint32_t connections = 0;
   std::uint64_t awaiting = 0, executing = 0, completed = 0;
   std::uint64_t ready = 0;    // of those awaiting: slots in the shared queue
@@ -74,6 +75,8 @@ struct Snapshot {
 };
 
 LatencySample summarise(const runtime::Histogram& histogram);
+// "default", or what tells it from a profile with daemons of the same name.
+std::string title_of(const ProfileSample& profile);
 const char* state_name(DaemonSample::State state);
 
 }  // namespace setsuna::monitor

@@ -41,6 +41,7 @@ void put_profile(JsonWriter* json, const ProfileSample& profile) {
   json->begin_object();
   json->member("name", printable(profile.name));
   json->member("dispatcher", profile.dispatcher);
+  json->member("ephemeral", profile.ephemeral);
   json->member("url", printable(profile.url));
   json->member("daemons_online", profile.connections);
   json->member("daemons_started", profile.started);

@@ -97,7 +97,8 @@ void add_daemon(Metrics* metrics, const std::string& labels, const DaemonSample&
 }
 
 void add_profile(Metrics* metrics, const std::string& host, const ProfileSample& profile) {
-  const std::string labels = host + ",profile=" + quoted(profile.name);
+  const std::string labels =
+      host + ",profile=" + quoted(profile.name) + (profile.ephemeral ? ",ephemeral=\"true\"" : "");
   metrics->awaiting.add(labels, static_cast<double>(profile.awaiting));
   metrics->executing.add(labels, static_cast<double>(profile.executing));
   metrics->completed.add(labels, static_cast<double>(profile.completed));

@@ -30,7 +30,7 @@ void add_daemons(std::string* out, const ProfileSample& profile) {
 }
 
 void add_profile(std::string* out, const ProfileSample& profile) {
-  *out += "  profile " + printable(profile.name) + ": " + std::to_string(profile.connections) + " daemons online";
+  *out += "  " + title_of(profile) + ": " + format_daemons(profile.connections) + " online";
   *out += profile.url.empty() ? "\n" : ", more may join at " + printable(profile.url) + "\n";
   *out += "    tasks    " + format_count(profile.awaiting) + " awaiting, " + format_count(profile.executing) +
           " executing, " + format_count(profile.completed) + " completed\n";

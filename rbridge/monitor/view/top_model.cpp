@@ -137,9 +137,9 @@ void TopModel::add_profile(const HostSample& host, const ProfileSample& profile,
   const auto plain = [&](const std::string& text, Style style) {
     rows->push_back({"", {"  " + text, style, false}, &host, &profile, nullptr});
   };
-  plain("profile " + printable(profile.name) + "  " + std::to_string(profile.connections) + " daemons  " +
-            format_rate(profile.tasks_per_second) + " tasks/s  " + format_count(profile.completed) + " completed  " +
-            format_count(profile.respawns) + " respawns",
+  plain(title_of(profile) + "  " + format_daemons(profile.connections) + "  " + format_rate(profile.tasks_per_second) +
+            " tasks/s  " + format_count(profile.completed) + " completed  " + format_count(profile.respawns) +
+            " respawns",
         Style::kProfile);
   plain("queue    " + format_count(profile.awaiting) + " awaiting (" + format_count(profile.ready) + " ready, " +
             format_count(profile.spilled) + " spilled)  " + format_count(profile.executing) + " executing  " +

@@ -71,6 +71,7 @@ void facts_of_profile(Profile& profile, monitor::MonitorProfile* out) {
   set_text(out->name, profile.config().name);
   set_text(out->url, profile.seats.count() > 0 ? profile.seats[0].text : std::string());
   out->dispatcher = profile.pool().config().dispatcher ? 1 : 0;
+  out->ephemeral = profile.pool().config().ephemeral ? 1 : 0;
   out->connections = counts.connections;
   out->daemons = static_cast<std::uint32_t>(profile.pool().daemons().size());
   out->awaiting = counts.awaiting;
