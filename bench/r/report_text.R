@@ -70,6 +70,9 @@ sections <- list(
     how = "The flood on two sets of daemons in turn: \u201csetsuna\u201d is traced into a file by <code>daemons(trace = )</code>,
       the other is not.",
     say = function(m) ""),
+  list(metric = "watched", kind = "systems", title = "The flood while somebody looks",
+    how = "<code>setsuna top</code> reads the session\u2019s shared memory four times a second, in a terminal of its own.",
+    say = function(m) ""),
   list(metric = "map_speedup", kind = "curves", title = "Map: when is it worth it?",
     reference = list(level = 1, label = "one core, plain lapply()"),
     how = "A map over elements that each do a given amount of work (a loop that allocates nothing), against a plain lapply() of

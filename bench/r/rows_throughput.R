@@ -26,6 +26,31 @@ add_row("flood_traced", 20, function(budget) {
   }, turns = 9L)
 })
 
+# `setsuna top` on this session, in a terminal of its own, while `measure` runs.
+watched <- function(measure) {
+  tmux <- function(...) system2("tmux", c("-L", paste0("setsuna-bench-", Sys.getpid()), ...), stdout = FALSE, stderr = FALSE)
+  top <- paste(shQuote(system.file("bin", "setsuna", package = "setsuna")), "top", Sys.getpid())
+  function(slice) {
+    tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", shQuote(top))
+    on.exit(tmux("kill-server"))
+    Sys.sleep(0.5)
+    value <- measure(slice)
+    if (tmux("list-sessions") != 0L) stop("setsuna top has ended") # kept by nothing else
+    value
+  }
+}
+
+add_row("watched", 20, function(budget) {
+  if (!nzchar(Sys.which("tmux"))) return(leave_out("setsuna top", "tmux is not installed"))
+  with_systems(systems_with("flood", "setsuna"), function(systems) {
+    side <- rate_side(systems$setsuna$flood, 200000L)
+    side(budget / 10) # the count is the same for both
+    take_turns(list("setsuna" = watched(side), "setsuna without top" = side), budget, function(name, value, turn) {
+      emit("watched", name, value, "tasks/s", "higher", "the flood with setsuna top attached", sample = turn)
+    })
+  })
+})
+
 # Works `k` rounds of a loop that allocates nothing: CPU time, not a sleep, so that what the sender itself uses of the cores
 # is missing to the workers, as in real life.
 spin_element <- compiler::cmpfun(function(k) {

@@ -11,6 +11,8 @@ targets <- list(
        beside = "PSOCK, load-balanced"),
   list(what = "mirai() calls with daemons(trace = file)", of = side("flood_traced"), factor = 0.97,
        against = list(side("flood_traced", "untraced")), beside = "untraced"),
+  list(what = "mirai() calls with setsuna top attached", of = side("watched"), factor = 0.85,
+       against = list(side("watched", "setsuna without top")), beside = "without"),
   list(what = "mirai_map(), trivial function", of = side("map", param = "0"), factor = 2, against = list(side("map", "mclapply", "0")),
        beside = "mclapply"),
   list(what = "echo of an 80 MB double vector, warm", of = side("echo", param = "80000000"), factor = 2.5,
@@ -74,7 +76,7 @@ print_targets <- function(medians) {
 # Where another system is better, and surely so: at least three turns, and the interval of the ratio does not hold 1. Floors that do
 # none of the work (a memcpy, a futex) and schedules that are only computed are no rivals.
 no_rivals <- c("setsuna", "futex ping-pong", "memcpy", "malloc", "raw TCP", "Rscript -e 1", "ideal FIFO", "ideal round robin",
-               "plain Vyukov queue", "setsuna round robin", "untraced", "libnng", "libzmq")
+               "plain Vyukov queue", "setsuna round robin", "untraced", "setsuna without top", "libnng", "libzmq")
 defeats <- function(medians) {
   rivals <- medians[!medians$system %in% no_rivals & medians$metric != "native" & medians$n >= 3 & is.finite(medians$setsuna_ratio), ]
   # The speed-up and the efficiency say the same as the rate.
