@@ -32,7 +32,7 @@ payload_row <- function(key, operation, weight, workload) {
           emit(key, name, value, "ms", "lower", workload, sizes[i], "bytes", turn)
         }, turns)
         if (i < length(sizes)) {
-          expected <- vapply(took, function(ms) ms / 1000 * sizes[i + 1L] / sizes[i], 0) * turns
+          expected <- 2 * vapply(took, function(ms) ms / 1000 * sizes[i + 1L] / sizes[i], 0) # two turns at least
           slow <- names(expected)[expected > budget * share[i + 1L] & sizes[i] >= 8e6]
           for (name in setdiff(slow, c("setsuna", "memcpy"))) {
             leave_out(sprintf("%s with a payload of %g MB (%s)", name, sizes[i + 1L] / 1e6, key), "it would take longer than the row has")

@@ -92,6 +92,7 @@ map_at <- function(cost_us, budget, systems, rounds) {
   environment(work) <- globalenv()
   patience <- budget / 5 / (length(systems) + 1) # the time of one map
   elements <- as.integer(max(4L * cores, min(100000, patience * cores / max(cost_us / 1e6, 2e-6))))
+  patience <- max(patience, 0.3) # a fork must not look like slowness
   sequential <- NA_real_
   sides <- c(list("sequential lapply" = map_side(function(m) lapply(rep(k, m), work), max(4L, elements %/% cores), patience)),
              lapply(systems, function(s) map_side(function(m) s$map(rep(k, m), work), elements, patience)))
