@@ -178,6 +178,7 @@ std::uint8_t Links::provide_constant(std::uint32_t link, const SlotContent& cont
     holders_[content.const_key].push_back(link);
     constants_.retain(constant);
     constants->leaving.push_back({content.const_key, constant});
+    links_[link].bulk_leaving += content.const_bytes >= kBulkBytes ? 1 : 0;
     port_->send_constant(link, content.const_key, content.const_offset, content.const_bytes);
   }
   constants->use(place);
@@ -194,6 +195,10 @@ std::uint32_t Links::on_constant_sent(std::uint32_t link, std::uint64_t key) {
       const std::uint32_t constant = leaving[i].constant;
       leaving[i] = leaving.back();
       leaving.pop_back();
+      if (constants_[constant].bytes >= kBulkBytes) {
+        --links_[link].bulk_leaving;
+        relist(link);
+      }
       return constant;
     }
   }
@@ -231,6 +236,8 @@ void Links::send(std::uint32_t link, std::uint32_t slot, std::uint64_t id, const
   flight.id = id;
   flight.bound = bound;
   flight.constant = place;
+  flight.bulk = content.arg_bytes >= kBulkBytes;
+  links_[link].bulk_leaving += flight.bulk ? 1 : 0;
   LinkInfo& info = info_[link];
   flight.prefetched = info.in_flight > 0 && !bound;
   if (flight.prefetched) {
@@ -311,6 +318,10 @@ bool Links::answer(std::uint32_t slot, Answer answer) {
 bool Links::on_sent(std::uint32_t slot) {
   Flight& flight = flights_[slot];
   flight.sent = true;
+  if (std::exchange(flight.bulk, false)) {
+    --links_[flight.link].bulk_leaving;
+    relist(flight.link);
+  }
   if (answered(slot)) {
     remove_flight(slot);
     return true;

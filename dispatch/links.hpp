@@ -17,6 +17,7 @@ namespace setsuna::dispatch {
 inline constexpr std::uint32_t kNoLink = 0xFFFFFFFF;
 inline constexpr std::uint32_t kLinkQueueBase = 2048;  // number of link i's own queue: kLinkQueueBase + i
 inline constexpr std::uint32_t kMaxLinks = 32768;
+inline constexpr std::uint64_t kBulkBytes = std::uint64_t{256} << 10;  // nothing is sent ahead behind so much
 
 constexpr bool is_link_queue(std::uint32_t queue) {
   return queue >= kLinkQueueBase && queue < kLinkQueueBase + kMaxLinks;
@@ -76,10 +77,11 @@ class Links {
   std::uint32_t next_with_own() const { return lists_[kOwn].front(); }
   // One that has nothing in hand; the longest idle first.
   std::uint32_t next_idle() const { return lists_[kIdle].front(); }
-  // One that runs a task and may hold one more.
+  // One that runs a task and may hold one more: not while many bytes are on their way to it, behind which that would wait.
   std::uint32_t next_spare() const { return lists_[kSpare].front(); }
   bool has_room(std::uint32_t link) const {
-    return online(link) && !links_[link].owes_replay && !links_[link].replaying && info_[link].in_flight <= prefetch_;
+    const std::uint32_t ahead = links_[link].bulk_leaving == 0 ? prefetch_ : 0;
+    return online(link) && !links_[link].owes_replay && !links_[link].replaying && info_[link].in_flight <= ahead;
   }
   std::uint32_t prefetch() const { return prefetch_; }
   void set_prefetch(std::uint32_t prefetch);
@@ -140,6 +142,7 @@ class Links {
     bool buried = false;
     bool owes_replay = false;
     bool replaying = false;
+    std::uint32_t bulk_leaving = 0;    // arguments and constants of kBulkBytes and more that have not left
     std::shared_ptr<const Bytes> log;  // until it has left
     std::unique_ptr<LinkConstants> constants;
   };
@@ -157,6 +160,7 @@ class Links {
     bool prefetched = false;  // in that list
     bool cancel = false;      // asked for; goes when the task has gone: an earlier message would not find it
     bool retract = false;
+    bool bulk = false;  // and counted in bulk_leaving
   };
 
   auto link_node() {

@@ -687,6 +687,24 @@ TEST_F(LinksTest, AStaleResultIsReleased) {
   EXPECT_EQ(world_->blocks(), 0U);
 }
 
+TEST_F(LinksTest, NothingIsSentAheadBehindManyBytes) {
+  make_prefetching(3);
+  const std::uint32_t link = join();
+  SubmitSpec bulk;
+  bulk.in_area = true;
+  bulk.area_offset = 1 << 20;
+  bulk.length = kBulkBytes;
+  world_->allocate(bulk.area_offset);
+  submit(bulk);
+  submit();
+  submit();
+  EXPECT_EQ(pool_->links()[link].in_flight, 1U) << "behind a line that is stuck they could never be had back";
+  ASSERT_TRUE(links_->transmit(link));
+  ASSERT_TRUE(links_->tell_sent(*pool_, link));
+  feed_if_hungry();
+  EXPECT_EQ(pool_->links()[link].in_flight, 3U);
+}
+
 TEST_F(LinksTest, TheBudgetCountsWhatLinksHave) {
   PoolConfig config;
   config.budget_bytes = 50;

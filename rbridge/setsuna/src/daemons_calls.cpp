@@ -16,13 +16,10 @@
 #include "rbridge/codec/codec.hpp"
 #include "rbridge/embed/zygote_client.hpp"
 #include "runtime/sysmem.hpp"
+#include "task_encoding.hpp"
 #include "wait.hpp"
 
 namespace setsuna::host {
-
-codec::EncodeBuffer* encode_everywhere(SEXP expr, SEXP env, std::uint32_t profile, SEXP keep);  // tasks_calls.cpp
-SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon);
-
 namespace {
 
 SEXP option(SEXP options, const char* name) {

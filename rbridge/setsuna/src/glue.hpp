@@ -32,6 +32,8 @@ extern const R_CallMethodDef kEvaluatorEntries[];
 extern const R_CallMethodDef kProfileNameEntries[];
 extern const R_CallMethodDef kStatusEntries[];
 extern const R_CallMethodDef kTaskEntries[];
+extern const R_CallMethodDef kMapSubmitEntries[];
+extern const R_CallMethodDef kValueEntries[];
 extern const R_CallMethodDef kRelayEntries[];
 extern const R_CallMethodDef kTraceEntries[];
 

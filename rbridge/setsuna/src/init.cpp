@@ -6,9 +6,9 @@
 namespace {
 
 constexpr const R_CallMethodDef* kTables[] = {
-    kCodecEntries,  kInfoEntries,   kMapEntries,       kPromiseEntries,     kAddressEntries,
-    kZygoteEntries, kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,
-    kStatusEntries, kAccessEntries, kRelayEntries,     kKnobEntries,        kTraceEntries,
+    kCodecEntries,  kInfoEntries,      kMapEntries,         kPromiseEntries, kAddressEntries,   kZygoteEntries,
+    kDaemonEntries, kEvaluatorEntries, kProfileNameEntries, kTaskEntries,    kMapSubmitEntries, kValueEntries,
+    kStatusEntries, kAccessEntries,    kRelayEntries,       kKnobEntries,    kTraceEntries,
 };
 
 constexpr int kMaxEntries = 256;
