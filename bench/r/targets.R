@@ -37,6 +37,9 @@ targets <- list(
        against = list(side("remote_echo", param = "tcp")), beside = "over tcp"),
   list(what = "echo of 80 MB over ws", of = side("remote_echo", param = "ws"), factor = 1 / 0.83,
        against = list(side("remote_echo", param = "tcp")), beside = "over tcp"),
+  list(what = "memory of a connected idle daemon", of = side("crowd_memory"), absolute = 32000),
+  list(what = "CPU with 1,000 of them", of = side("crowd_cpu"), absolute = 0),
+  list(what = "status() with 1,000 of them", of = side("crowd_status"), absolute = 5),
   list(what = "round trip over ws", of = side("remote_round_trip", param = "ws"), factor = 1.2,
        against = list(side("remote_round_trip", param = "tcp")), beside = "over tcp")
 )
