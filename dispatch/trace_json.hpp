@@ -18,9 +18,6 @@ namespace setsuna::dispatch {
 const char* outcome_name(TraceOutcome outcome);
 const char* kind_name(runtime::TaskKind kind);
 
-// As a JSON string, quotes included. What is not UTF-8 becomes U+FFFD.
-void append_json_string(std::string& to, std::string_view text);
-
 class TraceJson {
  public:
   TraceJson(std::string profile, std::int32_t host_pid) : profile_(std::move(profile)), host_pid_(host_pid) {}

@@ -9,6 +9,7 @@
 
 #include "dispatch/trace_json.hpp"
 #include "fake_links.hpp"
+#include "runtime/json_string.hpp"
 
 namespace setsuna::dispatch {
 namespace {

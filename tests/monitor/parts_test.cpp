@@ -136,6 +136,13 @@ TEST(HttpRequestTest, Responses) {
   EXPECT_THAT(make_response(403, "secret 1\n", false), Not(HasSubstr("secret")));
 }
 
+// The command line of a process is whatever it was given.
+TEST(JsonWriterTest, WhatIsNotUtf8IsReplaced) {
+  JsonWriter json;
+  json.value("caf\xE9 caf\xC3\xA9");
+  EXPECT_EQ(json.text(), "\"caf\\ufffd caf\xC3\xA9\"");
+}
+
 TEST(JsonWriterTest, Syntax) {
   JsonWriter json;
   json.begin_object();

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/json_string.hpp"
+
 namespace setsuna::monitor {
 
 class JsonWriter {
@@ -65,22 +67,7 @@ class JsonWriter {
     text_ += brace;
     first_ = false;
   }
-  void quote(std::string_view text) {
-    text_ += '"';
-    for (const char c : text) {
-      if (c == '"' || c == '\\') {
-        text_ += '\\';
-        text_ += c;
-      } else if (static_cast<unsigned char>(c) < 0x20) {
-        char buffer[8];
-        std::snprintf(buffer, sizeof(buffer), "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
-        text_ += buffer;
-      } else {
-        text_ += c;
-      }
-    }
-    text_ += '"';
-  }
+  void quote(std::string_view text) { runtime::append_json_string(text_, text); }
 
   std::string text_;
   bool first_ = true;
