@@ -4,9 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include <atomic>
 #include <cstdint>
-#include <thread>
 
 #if __has_include(<boost/lockfree/queue.hpp>)
 #include <boost/lockfree/queue.hpp>
@@ -16,6 +14,8 @@
 #include <concurrentqueue/concurrentqueue.h>
 #define HAVE_MOODYCAMEL 1
 #endif
+
+#include "bench/queue_workloads.hpp"
 
 namespace {
 
@@ -41,59 +41,17 @@ class MoodycamelQueue {
 };
 #endif
 
-template <typename Queue>
-[[maybe_unused]] void pair(benchmark::State& state) {
-  Queue queue;
-  std::uint64_t value = 0;
-  for (auto _ : state) {
-    queue.push(1);
-    queue.pop(&value);
-    benchmark::DoNotOptimize(value);
-  }
-  state.SetItemsProcessed(state.iterations());
-}
-
-template <typename Queue>
-[[maybe_unused]] void two_threads(benchmark::State& state) {
-  constexpr std::uint64_t kWindow = 256;
-  Queue there;
-  Queue back;
-  std::atomic<bool> stop{false};
-  std::thread worker([&] {
-    std::uint64_t value = 0;
-    while (!stop.load(std::memory_order_relaxed)) {
-      if (there.pop(&value)) {
-        while (!back.push(value)) {
-        }
-      }
-    }
-  });
-  for (auto _ : state) {
-    std::uint64_t value = 0;
-    for (std::uint64_t i = 0; i < kWindow; ++i) {
-      while (!there.push(i)) {
-      }
-    }
-    for (std::uint64_t got = 0; got < kWindow;) {
-      got += back.pop(&value) ? 1 : 0;
-    }
-  }
-  stop.store(true, std::memory_order_relaxed);
-  worker.join();
-  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kWindow));
-}
-
 #ifdef HAVE_BOOST_LOCKFREE
-void boost_pair(benchmark::State& state) { pair<BoostQueue>(state); }
+void boost_pair(benchmark::State& state) { setsuna::bench::pair<BoostQueue>(state); }
 BENCHMARK(boost_pair);
-void boost_two_threads(benchmark::State& state) { two_threads<BoostQueue>(state); }
+void boost_two_threads(benchmark::State& state) { setsuna::bench::two_threads<BoostQueue>(state); }
 BENCHMARK(boost_two_threads)->UseRealTime();
 #endif
 
 #ifdef HAVE_MOODYCAMEL
-void moodycamel_pair(benchmark::State& state) { pair<MoodycamelQueue>(state); }
+void moodycamel_pair(benchmark::State& state) { setsuna::bench::pair<MoodycamelQueue>(state); }
 BENCHMARK(moodycamel_pair);
-void moodycamel_two_threads(benchmark::State& state) { two_threads<MoodycamelQueue>(state); }
+void moodycamel_two_threads(benchmark::State& state) { setsuna::bench::two_threads<MoodycamelQueue>(state); }
 BENCHMARK(moodycamel_two_threads)->UseRealTime();
 #endif
 

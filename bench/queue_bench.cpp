@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/queue_workloads.hpp"
 #include "runtime/daemon_port.hpp"
 #include "runtime/futex.hpp"
 #include "runtime/host_page.hpp"
@@ -28,7 +29,7 @@ using Daemon = setsuna::runtime::DaemonPort<std::atomic, SharedFutex>;
 
 class PlainQueue {
  public:
-  explicit PlainQueue(std::size_t size) : mask_(size - 1), cells_(size) {
+  explicit PlainQueue(std::size_t size = 1024) : mask_(size - 1), cells_(size) {
     for (std::size_t i = 0; i < size; ++i) {
       cells_[i].sequence.store(i, std::memory_order_relaxed);
     }
@@ -110,16 +111,7 @@ void publish_one(Host& host) {
   host.publish(slot, setsuna::runtime::kReadyQueue, &generation);
 }
 
-void plain_pair(benchmark::State& state) {
-  PlainQueue queue(1024);
-  std::uint64_t value = 0;
-  for (auto _ : state) {
-    queue.push(1);
-    queue.pop(&value);
-    benchmark::DoNotOptimize(value);
-  }
-  state.SetItemsProcessed(state.iterations());
-}
+void plain_pair(benchmark::State& state) { setsuna::bench::pair<PlainQueue>(state); }
 BENCHMARK(plain_pair);
 
 // Publish and claim only: what corresponds to the plain queue's push and pop; completion and harvest are not timed apart,
@@ -139,34 +131,7 @@ void ring_pair(benchmark::State& state) {
 }
 BENCHMARK(ring_pair);
 
-void plain_two_threads(benchmark::State& state) {
-  PlainQueue there(1024);
-  PlainQueue back(1024);
-  std::atomic<bool> stop{false};
-  std::thread worker([&] {
-    std::uint64_t value = 0;
-    while (!stop.load(std::memory_order_relaxed)) {
-      if (there.pop(&value)) {
-        while (!back.push(value)) {
-        }
-      }
-    }
-  });
-  const std::uint64_t window = 256;
-  for (auto _ : state) {
-    std::uint64_t value = 0;
-    for (std::uint64_t i = 0; i < window; ++i) {
-      while (!there.push(i)) {
-      }
-    }
-    for (std::uint64_t got = 0; got < window;) {
-      got += back.pop(&value) ? 1 : 0;
-    }
-  }
-  stop = true;
-  worker.join();
-  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(window));
-}
+void plain_two_threads(benchmark::State& state) { setsuna::bench::two_threads<PlainQueue>(state); }
 BENCHMARK(plain_two_threads)->UseRealTime();
 
 // No-op dispatch without R, window 256: the host publishes 256, a daemon thread claims and completes them (parking when

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "rbridge/codec/element.hpp"
 #include "rbridge/embed/task_scope.hpp"
 #include "runtime/clock.hpp"
 
@@ -103,17 +104,14 @@ SEXP indexed_element(int place, std::uint64_t index) {
   if (index >= static_cast<std::uint64_t>(Rf_xlength(all))) {
     Rf_error("a damaged task arrived: its map has no such element");
   }
-  const auto i = static_cast<R_xlen_t>(index);
-  switch (TYPEOF(all)) {
-    case VECSXP: MARK_NOT_MUTABLE(VECTOR_ELT(all, i)); return VECTOR_ELT(all, i);
-    case REALSXP: return Rf_ScalarReal(REAL_ELT(all, i));
-    case INTSXP: return Rf_ScalarInteger(INTEGER_ELT(all, i));
-    case LGLSXP: return Rf_ScalarLogical(LOGICAL_ELT(all, i));
-    case STRSXP: return Rf_ScalarString(STRING_ELT(all, i));
-    case RAWSXP: return Rf_ScalarRaw(RAW_ELT(all, i));
-    case CPLXSXP: return Rf_ScalarComplex(COMPLEX_ELT(all, i));
-    default: Rf_error("a damaged task arrived: its elements are of an unknown type");
+  SEXP element = codec::element_of(all, static_cast<R_xlen_t>(index));
+  if (element == nullptr) {
+    Rf_error("a damaged task arrived: its elements are of an unknown type");
   }
+  if (TYPEOF(all) == VECSXP) {
+    MARK_NOT_MUTABLE(element);
+  }
+  return element;
 }
 
 // f(element, constants...) with the constant at `place`. The value is in root(kValue).

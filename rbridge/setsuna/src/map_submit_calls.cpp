@@ -7,6 +7,7 @@
 #include "handle.hpp"
 #include "profile_codec.hpp"
 #include "rbridge/codec/codec.hpp"
+#include "rbridge/codec/element.hpp"
 #include "rbridge/embed/constant_cache.hpp"
 #include "submit.hpp"
 #include "task_encoding.hpp"
@@ -127,16 +128,11 @@ struct MapRun {
 };
 
 SEXP map_element(SEXP x, R_xlen_t i) {
-  switch (TYPEOF(x)) {
-    case VECSXP: return VECTOR_ELT(x, i);
-    case REALSXP: return Rf_ScalarReal(REAL_ELT(x, i));
-    case INTSXP: return Rf_ScalarInteger(INTEGER_ELT(x, i));
-    case LGLSXP: return Rf_ScalarLogical(LOGICAL_ELT(x, i));
-    case STRSXP: return Rf_ScalarString(STRING_ELT(x, i));
-    case RAWSXP: return Rf_ScalarRaw(RAW_ELT(x, i));
-    case CPLXSXP: return Rf_ScalarComplex(COMPLEX_ELT(x, i));
-    default: Rf_error("'.x' must be a vector or a list, not %s", Rf_type2char(TYPEOF(x)));
+  SEXP element = codec::element_of(x, i);
+  if (element == nullptr) {
+    Rf_error("'.x' must be a vector or a list, not %s", Rf_type2char(TYPEOF(x)));
   }
+  return element;
 }
 
 SEXP run_map(void* data) {

@@ -33,20 +33,27 @@ struct Positions {
   std::uint64_t end = 0;
 };
 
-// What is done by now is harvested, and the file is written.
-Positions look(std::uint32_t id) noexcept {
-  Positions positions;
+// `use` is called with the profile, under the mutex, if it is traced.
+template <class Use>
+void with_traced(std::uint32_t id, const Use& use) noexcept {
   guarded([&] {
     Host& host = *Host::existing();
     std::lock_guard<std::mutex> lock(host.mutex());
     Profile* profile = host.profile(id);
-    if (profile == nullptr || profile->tracing() == nullptr) {
-      return;
+    if (profile != nullptr && profile->tracing() != nullptr) {
+      use(host, *profile);
     }
-    profile->progress();
-    host.settle(*profile);
-    profile->tracing()->write_all();
-    const dispatch::Trace& trace = profile->tracing()->trace();
+  });
+}
+
+// What is done by now is harvested, and the file is written.
+Positions look(std::uint32_t id) noexcept {
+  Positions positions;
+  with_traced(id, [&](Host& host, Profile& profile) {
+    profile.progress();
+    host.settle(profile);
+    profile.tracing()->write_all();
+    const dispatch::Trace& trace = profile.tracing()->trace();
     positions = {true, trace.first(), trace.end()};
   });
   return positions;
@@ -88,20 +95,14 @@ char problem[512];
 R_xlen_t fill(std::uint32_t id, R_xlen_t room, double* const* doubles, int* const* integers, double* dropped) noexcept {
   R_xlen_t rows = 0;
   problem[0] = '\0';
-  guarded([&] {
-    Host& host = *Host::existing();
-    std::lock_guard<std::mutex> lock(host.mutex());
-    Profile* profile = host.profile(id);
-    if (profile == nullptr || profile->tracing() == nullptr) {
-      return;
-    }
-    const dispatch::Trace& trace = profile->tracing()->trace();
+  with_traced(id, [&](Host&, Profile& profile) {
+    const dispatch::Trace& trace = profile.tracing()->trace();
     const std::uint64_t end = std::min(trace.end(), trace.first() + static_cast<std::uint64_t>(room));
     for (std::uint64_t position = trace.first(); position < end; ++position) {
       fill_row(trace[position], trace.started_ns(), rows++, doubles, integers);
     }
     *dropped = static_cast<double>(trace.first());
-    std::snprintf(problem, sizeof(problem), "%s", profile->tracing()->complaint().c_str());
+    std::snprintf(problem, sizeof(problem), "%s", profile.tracing()->complaint().c_str());
   });
   return rows;
 }
