@@ -240,6 +240,17 @@ TEST_P(Connections, ARejectedMessageEndsTheConnection) {
   EXPECT_TRUE(at_host->torn.empty());
 }
 
+TEST_P(Connections, APortIsFreeAsSoonAsItsListenerIsGone) {
+  const Url url[] = {host().urls.front()};
+  for (int i = 0; i < 50; ++i) {
+    reactor_->wake();
+    reactor_->run_once();  // the accept is on its way in the kernel
+    hosts_.clear();
+    ASSERT_EQ(bind_urls(url).message, "") << "after " << i;
+    host_at(format_url(url[0]));
+  }
+}
+
 TEST_P(Connections, NobodyThere) {
   const Url any[] = {parse_url(any_url()).url.value()};
   const Url url = bind_urls(any).urls.at(0);  // and closed again
