@@ -98,8 +98,8 @@ Listener::~Listener() {
   for (const std::unique_ptr<Port>& port : ports_) {
     reactor_.forget(port->accept);
     reactor_.forget(port->pause);
-    ::shutdown(port->fd,
-               SHUT_RDWR);  // the port is free at once: the close waits for the kernel to let go of the accept
+    // The port is free at once: the close waits until the kernel has let go of the accept.
+    ::shutdown(port->fd, SHUT_RDWR);
     reactor_.close(port->fd);
   }
 }
