@@ -311,6 +311,7 @@ class Pool final : private HarvestSink, private ReapSink {
   void take_rest(std::uint32_t slot);
   bool cancel_element(std::uint32_t index, ErrorCode code, std::uint64_t now_ns);
   void doom_element(const Timer& timer);
+  void look_at_range(std::uint32_t slot);
   void look_at_ranges(std::uint64_t now_ns);
   void watch_ranges(std::uint64_t now_ns);
   void check_ranges() const;
@@ -382,6 +383,7 @@ class Pool final : private HarvestSink, private ReapSink {
   bool closed_ = false;
   bool gave_up_ = false;
   bool ranges_watched_ = false;  // a timer of kind kRanges is set
+  std::uint32_t range_looks_ = 0;
 };
 
 }  // namespace setsuna::dispatch

@@ -412,21 +412,36 @@ void Pool::watch_ranges(std::uint64_t now_ns) {
   }
 }
 
+void Pool::look_at_range(std::uint32_t slot) {
+  if (queue_.owner_of(slot, slots_[slot].generation) == kNoSlot) {
+    return;
+  }
+  MapRange& range = ranges_[slots_[slot].range];
+  if (range.seen_claimed) {
+    read_entries(slot);
+    take_rest(slot);
+  }
+  range.seen_claimed = true;
+}
+
+// Those in hand are what the daemons say they run. One that is stopped between its claim and saying so is found now and then,
+// among all.
 void Pool::look_at_ranges(std::uint64_t now_ns) {
+  constexpr std::uint32_t kAllEach = 32;
   ranges_watched_ = false;
-  for (std::uint32_t i = 0; i < ranges_.limit(); ++i) {
-    if (!ranges_[i].used) {
-      continue;
+  if (++range_looks_ % kAllEach == 0) {
+    for (std::uint32_t i = 0; i < ranges_.limit(); ++i) {
+      if (ranges_[i].used) {
+        look_at_range(ranges_[i].slot);
+      }
     }
-    const std::uint32_t slot = ranges_[i].slot;
-    if (queue_.owner_of(slot, slots_[slot].generation) == kNoSlot) {
-      continue;
+  } else {
+    for (std::uint32_t daemon = 0; daemon < daemons_.size(); ++daemon) {
+      const std::uint32_t slot = queue_.current_slot(daemon);
+      if (slot < slots_.size() && is_range(slot)) {
+        look_at_range(slot);
+      }
     }
-    if (ranges_[i].seen_claimed) {
-      read_entries(slot);
-      take_rest(slot);
-    }
-    ranges_[i].seen_claimed = true;
   }
   if (ranges_.count() > 0) {
     watch_ranges(now_ns);

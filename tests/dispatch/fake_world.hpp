@@ -208,6 +208,7 @@ class FakeWorld final : public QueuePort, public ArenaPort, public ProcessPort {
     return word.state() == runtime::SlotState::kClaimed && word.generation() == generation ? word.owner()
                                                                                            : runtime::kNoSlot;
   }
+  std::uint32_t current_slot(std::uint32_t daemon) override { return daemons_[daemon].running; }
   bool doom(std::uint32_t slot, std::uint32_t generation) override {
     const SlotWord word = slots_[slot].word;
     EXPECT_FALSE(held_by_host(slot));

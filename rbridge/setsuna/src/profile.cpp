@@ -181,6 +181,11 @@ std::uint32_t Profile::owner_of(std::uint32_t slot, std::uint32_t generation) {
   return runs && word.owner() != runtime::kHostOwner ? word.owner() : kNoSlot;
 }
 
+std::uint32_t Profile::current_slot(std::uint32_t daemon) {
+  const std::uint64_t current = port_.daemon(daemon).current.load(std::memory_order_relaxed);  // its value alone counts
+  return current == 0 ? kNoSlot : static_cast<std::uint32_t>(current >> 32) - 1;
+}
+
 // A task may have scribbled over the segment: what it says of its result is checked before it is believed.
 bool Profile::harvestable(std::uint32_t slot, const runtime::SlotWord& word, dispatch::SlotResult* result) {
   auto& from = port_.slot(slot);

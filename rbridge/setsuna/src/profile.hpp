@@ -159,6 +159,7 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
     return port_.request_cancel(slot, generation);
   }
   std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) override;
+  std::uint32_t current_slot(std::uint32_t daemon) override;
   bool doom(std::uint32_t slot, std::uint32_t generation) override { return port_.doom(slot, generation); }
   std::uint32_t harvest(dispatch::HarvestSink& sink) override;
   bool anything_done() override { return port_.anything_done(); }

@@ -414,7 +414,8 @@ TaskRef far_target(SEXP list, R_xlen_t from) noexcept {
     Host* host = Host::existing();
     std::lock_guard<std::mutex> lock(host->mutex());
     Profile* profile = host->profile(first.profile);
-    for (R_xlen_t ahead = 16384; ahead >= 64; ahead /= 4) {
+    const R_xlen_t left = XLENGTH(list) - from;
+    for (R_xlen_t ahead = left < 4 * 16384 ? left / 4 : 16384; ahead >= 64; ahead /= 4) {
       SEXP item = from + ahead < XLENGTH(list) ? VECTOR_ELT(list, from + ahead) : R_NilValue;
       if (TYPEOF(item) != EXTPTRSXP || !is_handle(item) || handle_state(item) != HandleState::kOpen) {
         continue;
