@@ -79,8 +79,7 @@ class QueuePort {
   virtual bool cancel_ready(std::uint32_t slot, std::uint32_t generation) = 0;
   virtual std::uint32_t request_cancel(std::uint32_t slot, std::uint32_t generation) = 0;  // daemon, or kNoSlot
   virtual std::uint32_t owner_of(std::uint32_t slot, std::uint32_t generation) = 0;  // daemon running it, or kNoSlot
-  virtual std::uint32_t current_slot(
-      std::uint32_t daemon) = 0;  // what it says it runs, or kNoSlot; any number, if damaged
+  virtual std::uint32_t current_slot(std::uint32_t daemon) = 0;  // what it says it runs; any number, if damaged
   virtual bool doom(std::uint32_t slot, std::uint32_t generation) = 0;
   virtual std::uint32_t harvest(HarvestSink& sink) = 0;
   virtual bool anything_done() = 0;
