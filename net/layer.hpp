@@ -33,6 +33,9 @@ class Layer {
   // other side may be told: see take_output).
   virtual bool receive(std::span<const std::byte> bytes, ByteSink& up) = 0;
 
+  // Once open. True: `down` has got what goes before these bytes, and they themselves need no encoding. False: send() them.
+  virtual bool send_before(std::span<const iovec> /*pieces*/, std::vector<std::byte>& /*down*/) { return false; }
+
   // Once open. Bytes from above, encoded, are appended to `down`. False: error().
   virtual bool send(std::span<const iovec> pieces, std::vector<std::byte>& down) = 0;
 

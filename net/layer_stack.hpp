@@ -24,6 +24,9 @@ class LayerStack {
 
   // As for one layer.
   bool receive(std::span<const std::byte> bytes, ByteSink& up) { return receive_at(0, bytes, up); }
+  bool send_before(std::span<const iovec> pieces, std::vector<std::byte>& wire) {
+    return layers_.size() == 1 && layers_[0]->send_before(pieces, wire);
+  }
   bool send(std::span<const iovec> pieces, std::vector<std::byte>& wire) {
     return send_at(layers_.size(), pieces, wire);
   }

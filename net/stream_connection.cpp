@@ -270,33 +270,55 @@ void StreamCore::pump() {
   for (Flight& flight : flights_) {
     if (write_error_.empty() && !flight.busy && fill(flight)) {
       flight.busy = true;
-      auto pieces = flight.batch.gather();
-      std::size_t count = flight.batch.piece_count;
-      if (!flight.wire.empty()) {
-        pieces[0] = {flight.wire.data(), flight.wire.size()};
-        count = 1;
-      }
+      std::size_t count = 0;
+      const auto pieces = flight.gather(&count);
       setup_.reactor->send(setup_.fd, std::span(pieces).first(count), Handler::to<&Flight::on_sent>(&flight));
     }
   }
   check_closing();
 }
 
+// The batch leaves a piece free: what is before its first body, the body, and last words.
+std::array<iovec, Reactor::kMaxSendPieces> StreamCore::Flight::gather(std::size_t* count) const noexcept {
+  std::array<iovec, Reactor::kMaxSendPieces> out{};
+  *count = 0;
+  if (!wire.empty()) {
+    out[(*count)++] = {const_cast<std::byte*>(wire.data()), wire.size()};
+  }
+  if (in_place) {
+    SETSUNA_ASSERT(*count + batch.piece_count <= out.size());
+    const auto pieces = batch.gather();
+    std::copy_n(pieces.begin(), batch.piece_count, out.begin() + static_cast<std::ptrdiff_t>(*count));
+    *count += batch.piece_count;
+  }
+  return out;
+}
+
 bool StreamCore::fill(Flight& flight) {
-  return setup_.layers.empty() ? queue_.fill(flight.batch) : fill_through_layers(flight);
+  if (!setup_.layers.empty()) {
+    return fill_through_layers(flight);
+  }
+  flight.in_place = true;
+  return queue_.fill(flight.batch);
 }
 
 // What the layers have to say goes first: the others wait for it.
 bool StreamCore::fill_through_layers(Flight& flight) {
   LayerStack& layers = setup_.layers;
+  flight.in_place = false;
   flight.wire.clear();
   layers.take_output(flight.wire);
   flight.batch.tickets.clear();
   flight.batch.total_bytes = 0;
   if (layers.open() && !finished_ && queue_.fill(flight.batch)) {
-    const auto pieces = flight.batch.gather();
+    const auto gathered = flight.batch.gather();
+    const auto pieces = std::span(gathered).first(flight.batch.piece_count);
+    if (layers.send_before(pieces, flight.wire)) {
+      flight.in_place = true;
+      return true;
+    }
     flight.wire.reserve(flight.wire.size() + flight.batch.total_bytes + flight.batch.total_bytes / 128 + 512);
-    if (!layers.send(std::span(pieces).first(flight.batch.piece_count), flight.wire)) {
+    if (!layers.send(pieces, flight.wire)) {
       write_error_ = layers.error();  // its tickets are released at the end
       set_deadline(0);
       return false;

@@ -83,6 +83,8 @@ class StreamCore final : MessageReader::Events, ByteSink {
     bool busy = false;
     SendBatch batch;
     std::vector<std::byte> wire;  // what the layers made of it
+    bool in_place = false;        // the batch itself follows, as it lies
+    std::array<iovec, Reactor::kMaxSendPieces> gather(std::size_t* count) const noexcept;
     void on_sent(const Completion& completion) { core->on_batch_sent(*this, completion); }
   };
 

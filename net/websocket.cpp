@@ -14,22 +14,7 @@ namespace {
 constexpr std::uint64_t kMaxFrameBytes = std::uint64_t{1}
                                          << 30;  // they are not collected, so this is no matter of memory
 
-// In steps of eight bytes, whose mask is the same each time.
-void apply_mask(std::span<std::byte> bytes, const std::array<std::byte, 4>& mask) noexcept {
-  std::uint64_t wide;
-  std::memcpy(&wide, mask.data(), 4);
-  std::memcpy(reinterpret_cast<std::byte*>(&wide) + 4, mask.data(), 4);
-  std::size_t at = 0;
-  for (; at + sizeof wide <= bytes.size(); at += sizeof wide) {
-    std::uint64_t word;
-    std::memcpy(&word, bytes.data() + at, sizeof word);
-    word ^= wide;
-    std::memcpy(bytes.data() + at, &word, sizeof word);
-  }
-  for (; at < bytes.size(); ++at) {
-    bytes[at] ^= mask[at % mask.size()];
-  }
-}
+constexpr std::size_t kBlockBytes = std::size_t{16} * 1024;  // masked at a time: they stay in the nearest cache
 
 }  // namespace
 
@@ -70,9 +55,8 @@ bool WebSocketLayer::receive(std::span<const std::byte> bytes, ByteSink& up) {
   if (!open()) {
     return true;
   }
-  input_ = bytes;
   up_ = &up;
-  const bool good = receive_frames();
+  const bool good = receive_frames(bytes);
   up_ = nullptr;
   return good;
 }
@@ -127,7 +111,63 @@ void WebSocketLayer::open_context() {
 
 // ---- receiving ----
 
-bool WebSocketLayer::receive_frames() {
+// Frame by frame, so that wslay holds nothing back where a large one begins.
+bool WebSocketLayer::receive_frames(std::span<const std::byte> bytes) {
+  bool good = true;
+  while (good && !bytes.empty()) {
+    if (bulk_left_ != 0 || begin_bulk(bytes)) {
+      good = receive_bulk(bytes);
+    } else {
+      const std::size_t part = cutter_.take(bytes);
+      input_ = bytes.first(part);
+      bytes = bytes.subspan(part);
+      good = receive_by_wslay();
+    }
+  }
+  return good;
+}
+
+// True: an unfragmented data frame begins here that is long, by the rules, and has its header here. It is taken off `bytes`.
+// All others are wslay's.
+bool WebSocketLayer::begin_bulk(std::span<const std::byte>& bytes) {
+  if (!cutter_.between_frames() || cutter_.in_message()) {
+    return false;
+  }
+  const std::optional<WebSocketFrame> frame = WebSocketFrame::parse(bytes);
+  if (!frame || !frame->final || frame->reserved != 0 || frame->opcode != WebSocketFrame::kBinary ||
+      frame->mask.has_value() != server_ || !frame->shortest || frame->payload_bytes < bulk_bytes_ ||
+      frame->payload_bytes > kMaxFrameBytes) {
+    return false;
+  }
+  bytes = bytes.subspan(frame->header_bytes);
+  bulk_left_ = frame->payload_bytes;
+  bulk_offset_ = 0;
+  bulk_mask_ = frame->mask;
+  return true;
+}
+
+bool WebSocketLayer::receive_bulk(std::span<const std::byte>& bytes) {
+  std::span<const std::byte> part =
+      bytes.first(static_cast<std::size_t>(std::min<std::uint64_t>(bulk_left_, bytes.size())));
+  bytes = bytes.subspan(part.size());
+  bulk_left_ -= part.size();
+  if (!bulk_mask_) {
+    return part.empty() || up_->on_bytes(part);
+  }
+  std::array<std::byte, kBlockBytes> clear;
+  while (!part.empty()) {
+    const auto block = std::span(clear).first(std::min(part.size(), clear.size()));
+    WebSocketFrame::apply(*bulk_mask_, bulk_offset_, part.first(block.size()), block.data());
+    bulk_offset_ += block.size();
+    part = part.subspan(block.size());
+    if (!up_->on_bytes(block)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool WebSocketLayer::receive_by_wslay() {
   const int result = wslay_event_recv(events_);
   if (up_ == nullptr) {
     return false;
@@ -177,67 +217,61 @@ void WebSocketLayer::on_chunk(wslay_event_context_ptr, const wslay_event_on_fram
 
 // ---- sending ----
 
+ssize_t WebSocketLayer::on_push(wslay_event_context_ptr, const std::uint8_t* from, std::size_t size, int, void* self) {
+  std::vector<std::byte>& down = *static_cast<WebSocketLayer*>(self)->down_;
+  const auto* bytes = reinterpret_cast<const std::byte*>(from);
+  down.insert(down.end(), bytes, bytes + size);
+  return static_cast<ssize_t>(size);
+}
+
+int WebSocketLayer::on_mask(wslay_event_context_ptr, std::uint8_t* to, std::size_t size, void* self) {
+  static_cast<WebSocketLayer*>(self)->crypto_.random_bytes(to, size);
+  return 0;
+}
+
 namespace {
 
-ssize_t append(std::vector<std::byte>* out, const std::uint8_t* from, std::size_t size) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(from);
-  out->insert(out->end(), bytes, bytes + size);
-  return static_cast<ssize_t>(size);
+std::uint64_t total_bytes(std::span<const iovec> pieces) noexcept {
+  std::uint64_t total = 0;
+  for (const iovec& piece : pieces) {
+    total += piece.iov_len;
+  }
+  return total;
 }
 
 }  // namespace
 
-ssize_t WebSocketLayer::on_push(wslay_event_context_ptr, const std::uint8_t* from, std::size_t size, int, void* self) {
-  return append(static_cast<WebSocketLayer*>(self)->down_, from, size);
+// A server's payload is not masked: it needs no copy.
+bool WebSocketLayer::send_before(std::span<const iovec> pieces, std::vector<std::byte>& down) {
+  if (server_) {
+    WebSocketFrame::append_header(down, total_bytes(pieces), std::nullopt);
+  }
+  return server_;
 }
 
-ssize_t WebSocketLayer::on_push_frame(const std::uint8_t* from, std::size_t size, int, void* self) {
-  return append(static_cast<WebSocketLayer*>(self)->down_, from, size);
-}
-
-int WebSocketLayer::on_mask(wslay_event_context_ptr, std::uint8_t* to, std::size_t size, void* self) {
-  return on_mask_frame(to, size, self);
-}
-
-int WebSocketLayer::on_mask_frame(std::uint8_t* to, std::size_t size, void* self) {
-  auto& layer = *static_cast<WebSocketLayer*>(self);
-  layer.crypto_.random_bytes(to, size);
-  std::memcpy(layer.mask_.data(), to, std::min(size, layer.mask_.size()));
-  return 0;
-}
-
-// One message, a frame for each piece.
+// One message of one frame. Not by wslay, which masks byte by byte and in parts of 4 KB.
 bool WebSocketLayer::send(std::span<const iovec> pieces, std::vector<std::byte>& down) {
-  down_ = &down;
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    wslay_frame_iocb header{};
-    header.fin = i + 1 == pieces.size() ? 1 : 0;
-    header.opcode = i == 0 ? WSLAY_BINARY_FRAME : WSLAY_CONTINUATION_FRAME;
-    header.mask = server_ ? 0 : 1;
-    header.payload_length = pieces[i].iov_len;
-    send_frame(header, pieces[i], down);
+  std::optional<WebSocketFrame::Mask> mask;
+  if (!server_) {
+    crypto_.random_bytes(mask.emplace().data(), sizeof *mask);
   }
-  down_ = nullptr;
+  WebSocketFrame::append_header(down, total_bytes(pieces), mask);
+  std::uint64_t offset = 0;
+  for (const iovec& piece : pieces) {
+    std::span<const std::byte> left(static_cast<const std::byte*>(piece.iov_base), piece.iov_len);
+    while (!left.empty()) {
+      const auto block = left.first(std::min(left.size(), kBlockBytes));
+      if (mask) {
+        down.resize(down.size() + block.size());
+        WebSocketFrame::apply(*mask, offset, block, down.data() + down.size() - block.size());
+      } else {
+        down.insert(down.end(), block.begin(), block.end());
+      }
+      offset += block.size();
+      left = left.subspan(block.size());
+    }
+  }
   return true;
-}
-
-// wslay writes the header; the payload follows it here, since wslay masks byte by byte and in parts of 4 KB. A context that
-// has written a header waits for the payload, so each frame has its own.
-void WebSocketLayer::send_frame(const wslay_frame_iocb& header, const iovec& piece, std::vector<std::byte>& down) {
-  wslay_frame_callbacks callbacks{};
-  callbacks.send_callback = on_push_frame;
-  callbacks.genmask_callback = on_mask_frame;
-  wslay_frame_context_ptr context = nullptr;
-  wslay_frame_iocb copy = header;
-  const bool good = wslay_frame_context_init(&context, &callbacks, this) == 0 && wslay_frame_send(context, &copy) == 0;
-  SETSUNA_ASSERT(good);  // there is always room
-  wslay_frame_context_free(context);
-  const auto* from = static_cast<const std::byte*>(piece.iov_base);
-  const std::size_t start = down.size();
-  down.insert(down.end(), from, from + piece.iov_len);
-  if (header.mask != 0) {
-    apply_mask(std::span(down).subspan(start), mask_);
-  }
 }
 
 bool WebSocketLayer::has_output() const noexcept {

@@ -11,6 +11,7 @@
 namespace setsuna::net {
 namespace {
 
+using namespace std::string_literals;
 using testing::HasSubstr;
 
 struct Collect : ByteSink {
@@ -39,17 +40,26 @@ std::string encoded(Layer& layer, const std::vector<std::string>& pieces) {
   return {reinterpret_cast<const char*>(out.data()), out.size()};
 }
 
+std::string big_endian(std::uint64_t value, std::size_t bytes) {
+  std::string out;
+  while (bytes-- > 0) {
+    out += static_cast<char>(value >> (8 * bytes));
+  }
+  return out;
+}
+
+// The start of a frame up to its length, `code` being what the second byte says of that.
+std::string start(unsigned char first, unsigned code, std::uint64_t size, bool masked) {
+  const std::size_t more = code == 126 ? 2 : code == 127 ? 8 : 0;
+  return {std::string(1, static_cast<char>(first)) + static_cast<char>((masked ? 0x80 : 0) | code) +
+          big_endian(size, more)};
+}
+
+unsigned code_for(std::size_t size) { return size < 126 ? static_cast<unsigned>(size) : size < 65536 ? 126 : 127; }
+
 // A frame as a client sends it, masked by `mask`.
 std::string frame(unsigned char first, const std::string& payload, const std::string& mask = "mask") {
-  std::string out(1, static_cast<char>(first));
-  if (payload.size() < 126) {
-    out += static_cast<char>(0x80 | payload.size());
-  } else {
-    out += static_cast<char>(0x80 | 126);
-    out += static_cast<char>(payload.size() >> 8);
-    out += static_cast<char>(payload.size());
-  }
-  out += mask;
+  std::string out = start(first, code_for(payload.size()), payload.size(), true) + mask;
   for (std::size_t i = 0; i < payload.size(); ++i) {
     out += static_cast<char>(payload[i] ^ mask[i % 4]);
   }
@@ -147,6 +157,100 @@ TEST(WebSocket, ViolationsEndItWithACode) {
   expect_violation(frame(0x89, std::string(126, 'x')), 0, "violates");  // a long ping
   expect_violation(frame(0x09, "x"), 0, "violates its rules");          // a fragmented ping
   expect_violation(frame(0x88, std::string("\x03\xe9", 2)), 1001, "closed the WebSocket (code 1001)");
+}
+
+// Long data frames do not pass through wslay: the rules are the same for them.
+TEST(WebSocket, LongFramesInAnyPiecesWithOthersBetween) {
+  const std::string one = pattern(70'000, 1);
+  const std::string two = pattern(5'001, 2);
+  const std::string half = pattern(6'000, 3);
+  const std::string wire = frame(0x82, one, "ab\xff\0"s) + frame(0x89, "there?") + frame(0x82, two) +
+                           frame(0x82, "small") + frame(0x02, half) + frame(0x8a, "pong") + frame(0x80, half) +
+                           frame(0x82, one);
+  for (const std::size_t piece : {std::size_t{1}, std::size_t{13}, std::size_t{16'384}, wire.size()}) {
+    Sides sides;
+    sides.open();
+    for (std::size_t at = 0; at < wire.size(); at += piece) {
+      ASSERT_TRUE(sides.server.receive(bytes(wire.substr(at, piece)), sides.at_server)) << sides.server.error();
+    }
+    EXPECT_TRUE(sides.at_server.text == one + two + "small" + half + half + one) << piece;
+    EXPECT_EQ(output(sides.server), "\x8a\x06there?");
+  }
+}
+
+TEST(WebSocket, LongFramesBelowWslayAndPastItAreTheSame) {
+  std::mt19937 random(9);
+  for (int round = 0; round < 50; ++round) {
+    std::string wire;
+    for (int i = 0; i < 20; ++i) {
+      const unsigned char kinds[] = {0x82, 0x82, 0x02, 0x80, 0x89, 0x8a, 0x81, 0xa2};
+      const std::string payload = pattern(random() % (i % 3 == 0 ? 9000 : 120), static_cast<unsigned>(i));
+      wire += frame(kinds[random() % (round % 2 == 0 ? 8 : 6)], payload);
+    }
+    std::string heard[2];
+    for (const bool bulk : {false, true}) {
+      Sides sides;
+      sides.server.set_bulk_bytes(bulk ? random() % 200 : ~std::uint64_t{0});
+      sides.open();
+      const std::size_t piece = 1 + random() % 3000;
+      for (std::size_t at = 0; at < wire.size() && sides.server.error().empty(); at += piece) {
+        sides.server.receive(bytes(wire.substr(at, piece)), sides.at_server);
+      }
+      heard[bulk ? 1 : 0] = sides.at_server.text + "|" + sides.server.error() + "|" + output(sides.server);
+    }
+    EXPECT_TRUE(heard[0] == heard[1]) << round;
+  }
+}
+
+TEST(WebSocket, LongFramesThatViolateTheRules) {
+  const std::string x(70'000, 'x');
+  expect_violation(start(0x82, 127, x.size(), false) + x, 1002, "violates its rules");    // not masked
+  expect_violation(frame(0xc2, x), 1002, "violates its rules");                           // a reserved bit
+  expect_violation(frame(0x80, x), 1002, "violates its rules");                           // continues nothing
+  expect_violation(start(0x82, 127, 5'000, true) + "mask" + x, 0, "violates its rules");  // not the shortest length
+  expect_violation(start(0x82, 127, ~0ULL, true) + "mask" + x, 0, "violates its rules");  // a negative length
+  expect_violation(start(0x82, 127, 1ULL << 31, true) + "mask" + x, 1009, "violates");    // too long
+  expect_violation(frame(0x02, "") + frame(0x82, x), 1002, "violates its rules");         // inside another message
+  expect_violation(frame(0x81, x), 1003, "a text message");
+  Sides sides;
+  sides.open();
+  EXPECT_FALSE(sides.client.receive(bytes(frame(0x82, x)), sides.at_client));  // masked by a server
+  EXPECT_THAT(sides.client.error(), HasSubstr("violates its rules"));
+  EXPECT_EQ(sides.at_client.text, "");
+}
+
+// A sink that has enough in the middle of a long frame is left alone.
+TEST(WebSocket, ASinkThatWantsNoMoreOfALongFrame) {
+  struct Enough : ByteSink {
+    std::size_t calls = 0;
+    bool on_bytes(std::span<const std::byte>) override {
+      ++calls;
+      return false;
+    }
+  } enough;
+  Sides sides;
+  sides.open();
+  EXPECT_FALSE(sides.server.receive(bytes(frame(0x82, pattern(70'000, 1)) + frame(0x82, "more")), enough));
+  EXPECT_EQ(enough.calls, 1u);
+  EXPECT_EQ(sides.server.error(), "");
+}
+
+// What a server sends may lie where it is: only the start of the frame is made.
+TEST(WebSocket, AServersPayloadIsNotCopied) {
+  Sides sides;
+  sides.open();
+  const std::string text = pattern(70'000, 1);
+  const iovec pieces[] = {{const_cast<char*>(text.data()), 10},
+                          {const_cast<char*>(text.data()) + 10, text.size() - 10}};
+  std::vector<std::byte> before;
+  EXPECT_FALSE(sides.client.send_before(pieces, before));  // it must be masked
+  EXPECT_TRUE(before.empty());
+  ASSERT_TRUE(sides.server.send_before(pieces, before));
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(before.data()), before.size()),
+            start(0x82, 127, text.size(), false));
+  ASSERT_TRUE(sides.client.receive(before, sides.at_client));
+  ASSERT_TRUE(sides.client.receive(bytes(text), sides.at_client));
+  EXPECT_TRUE(sides.at_client.text == text);
 }
 
 TEST(WebSocket, TheFarewell) {
