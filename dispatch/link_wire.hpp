@@ -10,7 +10,7 @@
 namespace setsuna::dispatch {
 
 // Of the messages below. Net compares its own (of the frames) before it; either differing is a named error on both sides.
-inline constexpr std::uint16_t kLinkVersion = 1;
+inline constexpr std::uint16_t kLinkVersion = 2;
 
 // Said by both sides in the handshake (net::Connection::peer_greeting()).
 struct LinkGreeting {
@@ -55,8 +55,10 @@ struct LinkWelcome {
   std::int32_t index = 0;  // of the daemon in its profile, for its random stream
   std::uint32_t instance = 0;
   std::int32_t stream[6] = {};  // base stream of the profile: daemon k has stream k
+  std::uint32_t encoding = 0;   // Control::encoding of the profile: how results are to be encoded
+  std::uint32_t pad = 0;
 };
-static_assert(sizeof(LinkWelcome) == 32);
+static_assert(sizeof(LinkWelcome) == 40);
 
 struct LinkTask {
   runtime::TaskKind kind = runtime::TaskKind::kEval;

@@ -48,6 +48,9 @@ class PrivateSegment {
   };
   Descriptors descriptors() const;
 
+  // How results are to be encoded (Control::encoding): before the evaluator attaches.
+  void set_encoding(std::uint32_t encoding) { view_.control->encoding.store(encoding, std::memory_order_relaxed); }
+
   // Room for an encoded value. One that the evaluator may view gets a hold bit, if one is free. Empty: there is no memory.
   Room reserve(std::uint64_t bytes);
   // The value is not needed any more: its block is free when no view is left in it.

@@ -187,7 +187,8 @@ void Relay::take_order(const MessageHeader& header, std::span<const std::byte> h
     case LinkMessage::kKill: process_.end_now(); break;
     case LinkMessage::kStop: {
       LinkStop stop;
-      segment_.stop(read(head, &stop) && stop.final != 0);
+      final_ = read(head, &stop) && stop.final != 0;
+      segment_.stop(final_);
       break;
     }
     default: fail("the host sent a message of an unknown kind");
@@ -380,7 +381,11 @@ void Relay::on_closed(const std::string& reason) {
       interrupt_all();
     }
   }
-  process_.on_end(reason, fault_ ? RelayEnd::kFault : leaving_ ? RelayEnd::kLeft : RelayEnd::kLost);
+  const bool sent_away = final_ && !welcomed_;
+  process_.on_end(reason, fault_      ? RelayEnd::kFault
+                          : leaving_  ? RelayEnd::kLeft
+                          : sent_away ? RelayEnd::kSentAway
+                                      : RelayEnd::kLost);
 }
 
 // By the way of a cancel, which cannot hit anything but the task that runs.

@@ -16,9 +16,10 @@
 namespace setsuna::embed {
 
 enum class RelayEnd : std::uint8_t {
-  kLost,   // the host, or the way to it, has gone
-  kLeft,   // the evaluator had left
-  kFault,  // the host did what it should not
+  kLost,      // the host, or the way to it, has gone
+  kLeft,      // the evaluator had left
+  kFault,     // the host did what it should not
+  kSentAway,  // without a welcome, by a host after which none will come
 };
 
 // What the relay does to the process that it is in.
@@ -110,7 +111,8 @@ class Relay final : public net::ConnectionSink {
   bool welcomed_ = false;
   bool leaving_ = false;  // the evaluator has left
   bool fault_ = false;
-  Room incoming_;  // of the data message under way
+  bool final_ = false;  // the host was the last one
+  Room incoming_;       // of the data message under way
   std::unordered_map<std::uint64_t, Constant> constants_;
   std::vector<Job> jobs_;                                   // by slot
   std::unordered_map<std::uint64_t, std::uint32_t> slots_;  // by id: the slots in use

@@ -178,6 +178,7 @@ void RelayThread::on_failed(const std::string& sentence, bool refused) {
 void RelayThread::on_welcome(const dispatch::LinkWelcome& welcome, std::span<const std::byte> hooks) {
   welcome_ = welcome;
   hooks_.assign(hooks.begin(), hooks.end());
+  segment_->set_encoding(welcome.encoding);
   joined_ = true;
   change_state(State::kJoined);
 }

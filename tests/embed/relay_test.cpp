@@ -218,6 +218,20 @@ TEST_F(RelayTest, WorkBeforeTheWelcomeIsRefused) {
   EXPECT_EQ(process_.how, RelayEnd::kFault);
 }
 
+// A daemon that waits for the next host must not, if it comes to one that is just being reset for good.
+TEST_F(RelayTest, AStopInsteadOfTheWelcomeIsForGoodIfItSaysSo) {
+  const dispatch::LinkStop stop{1};
+  host(LinkMessage::kStop, 0, bytes_of(stop));
+  connection_->end("closed");
+  EXPECT_EQ(process_.how, RelayEnd::kSentAway);
+}
+
+TEST_F(RelayTest, AStopInsteadOfTheWelcomeIsALostConnectionOtherwise) {
+  host(LinkMessage::kStop, 0, bytes_of(dispatch::LinkStop{}));
+  connection_->end("closed");
+  EXPECT_EQ(process_.how, RelayEnd::kLost);
+}
+
 TEST(LinkGreetingTest, APeerOfAnotherMakeIsNamed) {
   dispatch::LinkGreeting greeting = own_greeting();
   EXPECT_EQ(compare_greeting(bytes_of(greeting), "the host"), "");

@@ -41,6 +41,18 @@ test_that("custom serialization is the host's, random streams are the host's", {
   expect_identical(draw(), first)
 })
 
+test_that("results are encoded as the host says", {
+  # What was encoded natively is a view of shared memory; what R's serialize made is not.
+  is_view <- function(codec) {
+    daemons(url = "tcp://127.0.0.1:0", config = list(codec = codec))
+    on.exit(daemons(0))
+    start_remote()
+    .Call(setsuna:::C_codec_is_view, no_hang(mirai(runif(1e6))[]))
+  }
+  expect_true(is_view("native"))
+  expect_identical(is_view("serialize"), NA)
+})
+
 test_that("limits end a daemon, and a killed one is an error", {
   daemons(url = "tcp://127.0.0.1:0")
   on.exit(daemons(0))

@@ -12,8 +12,10 @@
 #' @param ... not used; any argument here is an error.
 #' @param asyncdial `TRUE`: if nobody listens at `url` yet, try again, ever more seldom, instead of an error.
 #' @param autoexit what to do when the connection to the host ends: `TRUE` interrupt the task in hand and return, `NA` finish
-#'   it first, `FALSE` finish it, then wait for a host at the same URL and join that (implies `asyncdial`; `daemons(NULL)`
-#'   ends it all the same), a signal number: raise this signal.
+#'   it first, `FALSE` finish it, then wait for a host at the same URL and join that (implies `asyncdial`), a signal number:
+#'   raise this signal. With `FALSE`, `daemons(NULL)` ends it all the same if it is connected then; one that has lost its
+#'   host just before cannot hear of that, and waits until another host at this URL calls `daemons(NULL)` or it is killed. Hosts
+#'   that end connections as soon as they have begun are dialled ever more seldom, at least every five seconds.
 #' @param cleanup `TRUE`: restore global variables, attached packages, options and working directory after each task.
 #' @param output accepted for compatibility: standard output and error of this process are where they are.
 #' @param idletime milliseconds without a task after which to return.
@@ -45,8 +47,7 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
   host <- if (.is_local_url(url)) .local_host(url, autoexit)
           else .remote_host(url, autoexit, .token(token), .certificates(tlscert))
   on.exit(host$end())
-  repeat {
-    joined <- .join(host, .flag(asyncdial, "asyncdial") || persistent)
+  status <- .serve(host, .flag(asyncdial, "asyncdial") || persistent, function(joined) {
     link <- as.list(stats::setNames(joined[[1L]], c("segment", "host_page", "refill", "index", "epoch")))
     options$stream <- joined$stream
     options$place <- joined$place
@@ -59,9 +60,35 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
     gc() # views of the host's memory
     .Call(C_daemon_detach, again)
     host$finish()
-    if (!again) break
-  }
+    list(status = status, again = again)
+  })
   invisible(status)
+}
+
+# Joins hosts until one is the last, and returns how that ended. serve(): one connection, from the welcome to its end. A
+# connection that did not live: the host, or what is between, is not well, and is not helped by a daemon that dials at once.
+.serve <- function(host, wait, serve, pauses = .pauses(5000), now_s = function() proc.time()[["elapsed"]]) {
+  repeat {
+    joined <- .join(host, wait)
+    began <- now_s()
+    ended <- serve(joined)
+    if (!ended$again) return(ended$status)
+    if (now_s() - began >= 5) pauses$start_again() else pauses$take()
+  }
+}
+
+# Pauses that double from 10 ms up to `longest` ms. Each is shortened by chance, up to a half, so that daemons that have lost
+# their host together do not come back together; not by R's random numbers, which are the tasks'.
+.pauses <- function(longest, sleep = function(ms) Sys.sleep(ms / 1000),
+                    chance = function() (as.numeric(Sys.time()) * 1e6 + Sys.getpid() * 7919) %% 1000 / 1000) {
+  pause <- 10
+  list(
+    take = function() {
+      sleep(pause * (1 - chance() / 2))
+      pause <<- min(pause * 2, longest)
+    },
+    start_again = function() pause <<- 10
+  )
 }
 
 # What a daemon does with its host. dial(): list(link, stream = , place = , hooks = ), or a string that says why not, with
@@ -107,14 +134,12 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
   x[1L]
 }
 
-.join <- function(host, wait) {
-  pause <- 10
+.join <- function(host, wait, pauses = .pauses(host$longest_pause)) {
   repeat {
     joined <- host$dial()
     if (is.list(joined)) return(joined)
     if (!wait || !isTRUE(attr(joined, "retry"))) stop("daemon(): ", joined, call. = FALSE)
     # Nothing tells when a name starts to be listened at: ask again, ever more seldom.
-    Sys.sleep(pause / 1000)
-    pause <- min(pause * 2, host$longest_pause)
+    pauses$take()
   }
 }

@@ -22,16 +22,33 @@
 .jobs_status <- function(name) {
   jobs <- .jobs[[name]]
   if (!length(jobs)) return(NULL)
-  rows <- lapply(jobs, function(job) if (job$kind == "process") .process_state(job) else .scheduler(job$kind)$state(job))
+  rows <- lapply(jobs, function(job) if (job$kind == "process") .process_state(job) else .scheduler_state(job))
   table <- do.call(rbind, rows)
   rownames(table) <- NULL
   table
 }
 
+# A scheduler that many ask often becomes slow, and status() with it: an answer is good for `good_s` seconds.
+.scheduler_state <- function(job) {
+  key <- paste(c(job$kind, job$command, job$id), collapse = "\r")
+  now <- proc.time()[["elapsed"]]
+  kept <- .answers[[key]]
+  if (is.null(kept) || now - kept$at >= .answers$good_s) {
+    kept <- list(at = now, rows = .scheduler(job$kind)$state(job))
+    .answers[[key]] <- kept
+  }
+  kept$rows
+}
+
+.answers <- list2env(list(good_s = 2), parent = emptyenv())
+
+.forget_answers <- function() rm(list = setdiff(ls(.answers, all.names = TRUE), "good_s"), envir = .answers)
+
 # For a reset: jobs that wait in a queue must not start for nothing. Launching processes end with their daemons.
 .jobs_cancel <- function(name) {
   for (job in .jobs[[name]]) if (job$kind != "process") .scheduler(job$kind)$cancel(job)
   .jobs[[name]] <- NULL
+  .forget_answers()
   .launched[[name]] <- NULL
   invisible()
 }

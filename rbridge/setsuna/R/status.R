@@ -28,6 +28,7 @@
 #' * `backend`: how this process waits for the kernel.
 #' * `launches`: what has become of launches by [launch_remote()] and `daemons(remote = )`: `id` (of a job; where there is none,
 #'   what was launched), `state` (`"pending"`, `"running"`, `"ended"`, `"failed"`, `"cancelled"` or `"unknown"`) and `why`.
+#'   A scheduler is asked every two seconds at most; in between its last answer is shown.
 #' * `url`: where further processes can join with [daemon()]. `pids`: the process of each daemon.
 #' * `events`: what happened to connections lately: refused ones and the reason, broken ones.
 #' * `config`: the value in force of each knob, see [tune()].

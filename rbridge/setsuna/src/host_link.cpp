@@ -77,6 +77,7 @@ void HostLink::welcome(Profile& profile) {
   head.index = static_cast<std::int32_t>(dispatch::kLinkQueueBase + place);
   head.instance = profile.seats.shared() ? 1 : profile.seats[seat_].instance;
   std::memcpy(head.stream, profile.config().base_stream.data(), sizeof(head.stream));
+  head.encoding = profile.encoding();
   const auto& hooks = profile.config().hooks;
   connection_->send(type_of(LinkMessage::kWelcome), Lane::kData, 0, bytes_of(head), std::as_bytes(std::span(hooks)), 0);
 }
@@ -86,7 +87,12 @@ void HostLink::on_open() {
   Profile* profile = host_.profile_by_serial(profile_);
   link_ = profile == nullptr || profile->pool().closed() ? dispatch::kNoLink : profile->pool().add_link(greeting_.pid);
   if (link_ == dispatch::kNoLink) {
-    connection_->close("there is no place for another daemon");
+    if (profile != nullptr && profile->pool().closed()) {
+      stop(profile->is_final());  // one that would wait for the next host must know whether there will be one
+      connection_->close("the host has just been reset");
+    } else {
+      connection_->close("there is no place for another daemon");
+    }
     return;
   }
   if (!profile->seats.shared()) {

@@ -37,8 +37,7 @@ constexpr KnobInfo kKnobs[] = {
      "than about a millisecond are never sent ahead.",
      "setsuna tune --goal=throughput --knobs=prefetch"},
     {"codec", "", 0, 0, 0, "native|serialize", false, false,
-     "how arguments, and results of daemons of this machine, are encoded: natively, or by R's serialize alone.",
-     "setsuna tune --knobs=codec"},
+     "how arguments and results are encoded: natively, or by R's serialize alone.", "setsuna tune --knobs=codec"},
     {"arena", "MB", static_cast<double>(kPreset.arena_bytes) / kMegabyte, 0,
      static_cast<double>(runtime::kMaxExtents) * runtime::kExtentBytes / kMegabyte, "", false, false,
      "the most shared memory for arguments and results that do not fit a slot; 0 is as much as this process may have. "

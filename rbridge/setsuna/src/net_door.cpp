@@ -27,7 +27,7 @@ net::ConnectionSink* NetDoor::on_peer(std::unique_ptr<net::Connection>& connecti
   }
   const std::lock_guard<std::mutex> lock(host_->mutex());
   Profile* profile = host_->profile_by_serial(profile_);
-  if (profile == nullptr || profile->pool().closed()) {
+  if (profile == nullptr) {
     *refusal = "it has just been reset";
     return nullptr;
   }

@@ -79,7 +79,7 @@ Profile::Profile(std::uint32_t id, ProfileConfig config, runtime::HostPageMap& h
   view_.control->spin_us.store(knobs.spin_us, std::memory_order_relaxed);
   view_.control->inline_bytes.store(knobs.inline_bytes, std::memory_order_relaxed);
   view_.control->growth_extents.store(knobs.growth_extents, std::memory_order_relaxed);
-  view_.control->encoding.store(knobs.portable ? embed::kEncodingPortable : 0, std::memory_order_relaxed);
+  view_.control->encoding.store(encoding(), std::memory_order_relaxed);
   arena_.set_growth(knobs.growth_extents);
   pace = dispatch::Pace(knobs.prefetch);
   pool_->set_store(&Profile::store_bytes, this);
@@ -310,6 +310,8 @@ void Profile::stop_daemon(std::uint32_t index) {
 }
 
 void Profile::end_persistent() { view_.control->flags.fetch_or(runtime::kControlFinal, std::memory_order_acq_rel); }
+
+std::uint32_t Profile::encoding() const noexcept { return config_.knobs.portable ? embed::kEncodingPortable : 0; }
 
 bool Profile::is_final() const {
   return (view_.control->flags.load(std::memory_order_acquire) & runtime::kControlFinal) != 0;

@@ -92,6 +92,8 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   runtime::SegmentArena& arena() { return arena_; }
   runtime::EventFd& doorbell() { return doorbell_; }
   runtime::HostPort<std::atomic, runtime::SharedFutex>& port() { return port_; }
+  // Control::encoding: how its daemons are to encode their results.
+  std::uint32_t encoding() const noexcept;
   DaemonProcess& process(std::uint32_t index);
   std::size_t process_count() const { return processes_.size(); }
   // From now on the times from submit to harvest are kept.

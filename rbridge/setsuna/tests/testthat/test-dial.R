@@ -106,3 +106,37 @@ test_that("bad arguments are named in the error", {
   expect_error(daemon(local_url()), "nobody listens there")
   expect_error(daemon("http://x"), "daemon(): ", fixed = TRUE)
 })
+
+# A host that welcomes at once, `n` times, and whose connections last `lived` seconds each.
+short_lived <- function(n, lived, ...) {
+  now <- 0
+  joins <- 0
+  slept <- numeric()
+  status <- .serve(
+    list(dial = function() list("joined"), longest_pause = 5000), TRUE,
+    function(joined) {
+      joins <<- joins + 1
+      now <<- now + lived[joins]
+      list(status = joins, again = joins < n)
+    },
+    pauses = .pauses(5000, sleep = function(ms) slept <<- c(slept, ms), ...), now_s = function() now
+  )
+  expect_identical(status, n)
+  slept
+}
+
+test_that("a host that ends each connection at once is dialled ever more seldom", {
+  expect_identical(short_lived(12, rep(0, 12), chance = function() 0), c(10 * 2^(0:8), 5000, 5000))
+  expect_identical(short_lived(3, rep(0, 3), chance = function() 1), c(5, 10))
+  # After a connection that lived, at once; and from the beginning.
+  expect_identical(short_lived(6, c(0, 0, 60, 0, 4.9, 0), chance = function() 0), c(10, 20, 10, 20))
+})
+
+test_that("pauses are shortened by chance, and leave R's random numbers alone", {
+  set.seed(1)
+  before <- .Random.seed
+  slept <- short_lived(20, rep(0, 20))
+  expect_identical(.Random.seed, before)
+  most <- pmin(10 * 2^(0:18), 5000)
+  expect_true(all(slept <= most & slept >= most / 2))
+})

@@ -91,6 +91,37 @@ test_that("a refusal is an error with the scheduler's words", {
   expect_error(.launch_by_cluster(cluster_config("/no/bsub"), two_urls, list(), "fake"), "'command' is \"/no/bsub\"")
 })
 
+test_that("a scheduler is asked once in a while, however often somebody looks", {
+  withr::defer(.jobs_cancel("fake"))
+  folder <- withr::local_tempdir("sched uler ")
+  asked <- file.path(folder, "asked")
+  scheduler_program("scancel", ":", folder)
+  scheduler_program("squeue", c(sprintf("echo asked >> %s", shQuote(asked)), "echo \"${1#--jobs=}_1|RUNNING|None\""), folder)
+  times <- function() length(readLines(asked))
+  good_s <- .answers$good_s
+  withr::defer(.answers$good_s <- good_s)
+  .answers$good_s <- 1e6
+  .add_job("fake", list(kind = "sbatch", id = "12", command = file.path(folder, "sbatch")))
+  first <- .jobs_status("fake")
+  expect_identical(first$state, "running")
+  for (i in 1:5) expect_identical(.jobs_status("fake"), first)
+  expect_identical(times(), 1L)
+  # Each job has an answer of its own.
+  .add_job("fake", list(kind = "sbatch", id = "13", command = file.path(folder, "sbatch")))
+  for (i in 1:3) expect_identical(.jobs_status("fake")$id, c("12_1", "13_1"))
+  expect_identical(times(), 2L)
+  # One that is too old is not given again.
+  .answers$good_s <- 0
+  .jobs_status("fake")
+  expect_identical(times(), 4L)
+  # Nor one of before a reset.
+  .answers$good_s <- 1e6
+  .jobs_cancel("fake")
+  .add_job("fake", list(kind = "sbatch", id = "12", command = file.path(folder, "sbatch")))
+  .jobs_status("fake")
+  expect_identical(times(), 5L)
+})
+
 test_that("states of jobs, and their end with a reset", {
   withr::defer(.jobs_cancel("fake"))
   folder <- withr::local_tempdir("sched uler ")
@@ -105,8 +136,10 @@ test_that("states of jobs, and their end with a reset", {
     why = c("", "Resources", "TimeLimit", "", "")
   ))
   # Later the scheduler has forgotten the job.
+  .forget_answers()
   scheduler_program("squeue", c("echo 'slurm_load_jobs error: Invalid job id specified' >&2", "exit 1"), folder)
   expect_identical(.jobs_status("fake")$state, c("ended", "ended", "failed", "cancelled", "ended"))
+  .forget_answers()
   scheduler_program("squeue", c("echo 'Unable to contact slurm controller' >&2", "exit 1"), folder)
   expect_identical(.jobs_status("fake"), data.frame(id = "12;big", state = "unknown", why = "Unable to contact slurm controller"))
   .jobs_cancel("fake")
