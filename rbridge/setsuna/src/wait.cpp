@@ -14,6 +14,7 @@
 #include "rbridge/codec/codec.hpp"
 #include "runtime/futex.hpp"
 #include "runtime/spin.hpp"
+#include "view_memory.hpp"
 
 namespace setsuna::host {
 namespace {
@@ -218,21 +219,6 @@ struct HostView {
   std::uint64_t offset;
 };
 
-// R does not see how much memory its small view objects keep from being reused, so it would not collect them. Past the mark
-// we ask it to.
-constexpr std::uint64_t kViewBytesFloor = std::uint64_t{256} << 20;
-std::uint64_t view_bytes = 0;
-std::uint64_t view_bytes_mark = kViewBytesFloor;
-
-void collect_views_if_many(std::uint64_t more) {
-  if (view_bytes + more <= view_bytes_mark) {
-    return;
-  }
-  R_gc();
-  codec::drain_released();
-  view_bytes_mark = view_bytes * 2 > kViewBytesFloor ? view_bytes * 2 : kViewBytesFloor;
-}
-
 // What somebody wrote to them must not be seen by the next user of the block.
 void drop_private_pages(const codec::ViewSource& source) {
   if (source.writable_given) {
@@ -243,7 +229,7 @@ void drop_private_pages(const codec::ViewSource& source) {
 
 void release_view(codec::ViewSource* source) {
   auto* view = static_cast<HostView*>(source->owner);
-  view_bytes -= source->len;
+  ViewMemory::remove(source->len);
   HostForks::remove_view();
   drop_private_pages(*source);
   if (!HostForks::defer_release(view->ref.profile, view->offset)) {
@@ -321,7 +307,7 @@ void forget_view(void* data, Rboolean jump) {
   }
   HostView* view = static_cast<ViewDecoding*>(data)->view;
   codec::detach_all(&view->source);
-  view_bytes -= view->source.len;
+  ViewMemory::remove(view->source.len);
   HostForks::remove_view();
   drop_private_pages(view->source);
   std::free(view);
@@ -333,7 +319,7 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   if (length <= runtime::SegmentArena::kSmallMax) {
     return decode_plain(ref.profile, outcome.shared + offset, length);  // shares pages with others: copied
   }
-  collect_views_if_many(length);
+  ViewMemory::make_room(length);
   SEXP token = PROTECT(R_MakeUnwindCont());
   auto* view = static_cast<HostView*>(std::calloc(1, sizeof(HostView)));
   if (view == nullptr) {
@@ -346,7 +332,7 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   view->source.len = length;
   view->source.on_release = release_view;
   view->source.owner = view;
-  view_bytes += length;
+  ViewMemory::add(length);
   HostForks::add_view();
   ViewDecoding decoding{view, ref.profile};
   SEXP value = PROTECT(R_UnwindProtect(decode_view, &decoding, forget_view, &decoding, token));
