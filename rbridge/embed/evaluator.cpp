@@ -259,7 +259,8 @@ void Evaluator::start(SEXP restore, SEXP calm) {
   set_root(kConstElements, Rf_allocVector(VECSXP, kConstantsKept));
   SEXP eval_function = PROTECT(Rf_findFun(Rf_install("eval"), R_BaseEnv));
   SEXP quoted = PROTECT(Rf_lang2(quote_symbol, R_NilValue));
-  set_root(kEvalCall, Rf_lang3(eval_function, quoted, R_NilValue));
+  // With `enclos`, which does not matter for an environment: its default is more work than the rest of eval().
+  set_root(kEvalCall, Rf_lang4(eval_function, quoted, R_NilValue, R_BaseEnv));
   UNPROTECT(2);
   if (options.has_stream) {
     SEXP seed = PROTECT(seed_vector(options.stream));

@@ -20,7 +20,7 @@ void define_all(SEXP values, SEXP env) {
   }
 }
 
-// base::eval(quote(<expr>), <env>): a bare return() ends there and not in our loop.
+// base::eval(quote(<expr>), <env>, <base>): a bare return() ends there and not in our loop.
 SEXP eval_in(SEXP expr, SEXP env) {
   SEXP call = root(kEvalCall);
   SETCADR(CADR(call), expr);

@@ -54,12 +54,12 @@
 #' mirai(Sys.sleep(60), .timeout = 100)[]
 #' @export
 mirai <- function(.expr, ..., .args = list(), .timeout = NULL, .compute = NULL, .retry = 0L)
-  .Call(C_mirai_submit, substitute(.expr), environment(), TRUE)
+  .External2(C_mirai_submit, TRUE)
 
 #' @rdname mirai
 #' @export
 try_mirai <- function(.expr, ..., .args = list(), .timeout = NULL, .compute = NULL, .retry = 0L)
-  .Call(C_mirai_submit, substitute(.expr), environment(), FALSE)
+  .External2(C_mirai_submit, FALSE)
 
 #' @export
 `$.mirai` <- function(x, name) if (identical(name, "data")) .Call(C_mirai_data, x)

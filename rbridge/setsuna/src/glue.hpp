@@ -36,6 +36,8 @@ extern const R_CallMethodDef kMapSubmitEntries[];
 extern const R_CallMethodDef kValueEntries[];
 extern const R_CallMethodDef kRelayEntries[];
 extern const R_CallMethodDef kTraceEntries[];
+// By .External2(), which gives the calling function's frame: environment() would be one more call of a closure.
+extern const R_ExternalMethodDef kTaskExternals[];
 
 // A row of such a table. The detour over void (*)() is the cast that compilers accept for any function.
 #define SETSUNA_ENTRY(name, function, args) \

@@ -29,7 +29,7 @@ int collect_entries() {
 
 extern "C" attribute_visible void R_init_setsuna(DllInfo* dll) {
   if (collect_entries() < 0) Rf_error("setsuna: more native entries than kMaxEntries, raise it in init.cpp");
-  R_registerRoutines(dll, nullptr, entries, nullptr, nullptr);
+  R_registerRoutines(dll, nullptr, entries, nullptr, kTaskExternals);
   R_useDynamicSymbols(dll, FALSE);
   R_forceSymbols(dll, TRUE);
   setsuna::codec::initialize(dll);

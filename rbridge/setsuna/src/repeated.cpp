@@ -158,33 +158,37 @@ bool any_large(SEXP list) {
 
 }  // namespace
 
-SplitArguments split_repeated(std::uint32_t profile, SEXP globals, SEXP locals, SEXP keep) {
-  SplitArguments all{globals, locals, dispatch::kNoConstant};
+SEXP split_repeated(std::uint32_t profile, SEXP task, std::uint32_t* constant) {
+  SEXP globals = VECTOR_ELT(task, 1);
+  SEXP locals = VECTOR_ELT(task, 2);
   if (!any_large(globals) && !any_large(locals)) {
-    return all;
+    return task;
   }
   auto* g = reinterpret_cast<bool*>(R_alloc(static_cast<std::size_t>(Rf_xlength(globals)) + 1, sizeof(bool)));
   auto* l = reinterpret_cast<bool*>(R_alloc(static_cast<std::size_t>(Rf_xlength(locals)) + 1, sizeof(bool)));
   const R_xlen_t from_globals = mark_repeated(globals, g);
   const R_xlen_t from_locals = mark_repeated(locals, l);
   if (from_globals + from_locals == 0) {
-    return all;
+    return task;
   }
-  SEXP constant = PROTECT(Rf_allocVector(VECSXP, 3));
-  SET_VECTOR_ELT(constant, 1, select(locals, l, true, from_locals));
-  SET_VECTOR_ELT(constant, 2, select(globals, g, true, from_globals));
+  SEXP repeated = PROTECT(Rf_allocVector(VECSXP, 3));
+  SET_VECTOR_ELT(repeated, 1, select(locals, l, true, from_locals));
+  SET_VECTOR_ELT(repeated, 2, select(globals, g, true, from_globals));
   codec::encode_reset(&constant_buffer);
   const std::uint64_t shareable = 1;  // plain vectors have no state
   codec::put_bytes(&constant_buffer, &shareable, sizeof(shareable));
-  codec::encode(constant, &constant_buffer, nullptr);
-  const std::uint32_t found = find_or_add(profile);
+  codec::encode(repeated, &constant_buffer, nullptr);
+  *constant = find_or_add(profile);
   UNPROTECT(1);
-  if (found == dispatch::kNoConstant) {
-    return all;
+  if (*constant == dispatch::kNoConstant) {
+    return task;
   }
-  SET_VECTOR_ELT(keep, 0, select(globals, g, false, Rf_xlength(globals) - from_globals));
-  SET_VECTOR_ELT(keep, 1, select(locals, l, false, Rf_xlength(locals) - from_locals));
-  return {VECTOR_ELT(keep, 0), VECTOR_ELT(keep, 1), found};
+  SEXP rest = PROTECT(Rf_allocVector(VECSXP, 3));
+  SET_VECTOR_ELT(rest, 0, VECTOR_ELT(task, 0));
+  SET_VECTOR_ELT(rest, 1, select(globals, g, false, Rf_xlength(globals) - from_globals));
+  SET_VECTOR_ELT(rest, 2, select(locals, l, false, Rf_xlength(locals) - from_locals));
+  UNPROTECT(1);
+  return rest;
 }
 
 }  // namespace setsuna::host

@@ -10,14 +10,9 @@
 
 namespace setsuna::host {
 
-struct SplitArguments {
-  SEXP globals = R_NilValue;  // what is left to travel with the task
-  SEXP locals = R_NilValue;
-  std::uint32_t constant = dispatch::kNoConstant;  // list(NULL, locals, globals), already in the shared memory
-};
-
-// `globals`, `locals`: named lists or NULL, protected by the caller. The result's lists are protected by `keep`, a
-// list of 2 that the caller protects. May jump.
-SplitArguments split_repeated(std::uint32_t profile, SEXP globals, SEXP locals, SEXP keep);
+// `task`: list(expression, globals, locals), protected by the caller; the arguments are named lists or NULL. Returns what is
+// left to travel with the task, `task` itself if that is all of it; else *constant is list(NULL, locals, globals) of the
+// others, already in the shared memory. May jump.
+SEXP split_repeated(std::uint32_t profile, SEXP task, std::uint32_t* constant);
 
 }  // namespace setsuna::host

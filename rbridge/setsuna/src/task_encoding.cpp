@@ -88,8 +88,9 @@ void encode_task(SEXP expr, SEXP globals, SEXP locals, std::uint32_t profile) {
   UNPROTECT(1);
 }
 
-std::uint32_t profile_for(SEXP env) {
-  const char* name = profile_name(Rf_eval(Rf_install(".compute"), env));
+std::uint32_t profile_for(SEXP env) { return profile_of(profile_name(Rf_eval(Rf_install(".compute"), env))); }
+
+std::uint32_t profile_of(const char* name) {
   const std::uint32_t id = current_profile(name);
   if (id != kNoProfile) {
     return id;

@@ -23,6 +23,8 @@ void encode_value(SEXP value, std::uint32_t profile, const void* head, std::size
 void encode_task(SEXP expr, SEXP globals, SEXP locals, std::uint32_t profile);
 // That of .compute in the calling function's frame.
 std::uint32_t profile_for(SEXP env);
+// The current one of that name; without daemons, where each task has a process of its own.
+std::uint32_t profile_of(const char* name);
 // Queues what is in task_buffer; waits while the budget is full, unless `wait` is false (then NULL).
 SEXP submit_buffer(std::uint32_t profile, const dispatch::SubmitSpec& spec, bool wait);
 

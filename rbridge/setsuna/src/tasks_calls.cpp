@@ -41,23 +41,53 @@ R_xlen_t unpack_environment(SEXP env, SEXP list, SEXP names, R_xlen_t at) {
   return at;
 }
 
-// `...` of the calling function, evaluated: a named list, or NULL if empty.
-SEXP collect_dots(SEXP env) {
-  SEXP dots = Rf_findVarInFrame(env, R_DotsSymbol);
-  if (TYPEOF(dots) != DOTSXP) {
-    return R_NilValue;
+// What the functions of R/mirai.R call their arguments. Installed once: looking a name up costs more than reading the frame.
+struct ArgumentSymbols {
+  SEXP expr = Rf_install(".expr");
+  SEXP args = Rf_install(".args");
+  SEXP timeout = Rf_install(".timeout");
+  SEXP compute = Rf_install(".compute");
+  SEXP retry = Rf_install(".retry");
+};
+
+const ArgumentSymbols& symbols() {
+  static const ArgumentSymbols installed;
+  return installed;
+}
+
+// The caller gave no such argument: the frame holds the promise of its default, which nobody has looked at yet.
+bool left_out(SEXP env, SEXP symbol) {
+  SEXP bound = Rf_findVarInFrame(env, symbol);
+  return TYPEOF(bound) == PROMSXP && PRENV(bound) == env;
+}
+
+// What substitute(.expr) gives.
+SEXP quoted_expression(SEXP env) {
+  SEXP expr = Rf_findVarInFrame(env, symbols().expr);
+  while (TYPEOF(expr) == PROMSXP) {
+    expr = R_PromiseExpr(expr);
   }
+  return expr;
+}
+
+SEXP evaluated_dot(SEXP cell, SEXP env) {
+  if (CAR(cell) == R_MissingArg) {
+    Rf_error("an argument in '...' is empty: is there a comma too many?");
+  }
+  SEXP value = Rf_eval(CAR(cell), env);
+  if (TAG(cell) == R_NilValue && TYPEOF(value) != ENVSXP) {
+    Rf_error("all ... arguments must be named");
+  }
+  return value;
+}
+
+// Some of them are environments, to be unpacked.
+SEXP collect_unpacked_dots(SEXP dots, SEXP env) {
   SEXP values = PROTECT(Rf_allocList(Rf_length(dots)));
   SEXP to = values;
   for (SEXP cell = dots; cell != R_NilValue; cell = CDR(cell), to = CDR(to)) {
-    if (CAR(cell) == R_MissingArg) {
-      Rf_error("an argument in '...' is empty: is there a comma too many?");
-    }
-    SETCAR(to, Rf_eval(CAR(cell), env));
+    SETCAR(to, evaluated_dot(cell, env));
     SET_TAG(to, TAG(cell));
-    if (TAG(cell) == R_NilValue && TYPEOF(CAR(to)) != ENVSXP) {
-      Rf_error("all ... arguments must be named");
-    }
   }
   const R_xlen_t n = count_bindings(values);
   SEXP list = PROTECT(Rf_allocVector(VECSXP, n));
@@ -76,12 +106,36 @@ SEXP collect_dots(SEXP env) {
   return list;
 }
 
+// `...` of the calling function, evaluated: a named list, or NULL if empty.
+SEXP collect_dots(SEXP env) {
+  SEXP dots = Rf_findVarInFrame(env, R_DotsSymbol);
+  if (TYPEOF(dots) != DOTSXP) {
+    return R_NilValue;
+  }
+  R_xlen_t n = 0;
+  for (SEXP cell = dots; cell != R_NilValue; cell = CDR(cell), ++n) {
+    if (TAG(cell) == R_NilValue) {
+      return collect_unpacked_dots(dots, env);
+    }
+  }
+  SEXP list = PROTECT(Rf_allocVector(VECSXP, n));
+  SEXP names = PROTECT(Rf_allocVector(STRSXP, n));
+  R_xlen_t at = 0;
+  for (SEXP cell = dots; cell != R_NilValue; cell = CDR(cell)) {
+    SET_VECTOR_ELT(list, at, evaluated_dot(cell, env));
+    SET_STRING_ELT(names, at++, PRINTNAME(TAG(cell)));
+  }
+  Rf_setAttrib(list, R_NamesSymbol, names);
+  UNPROTECT(2);
+  return list;
+}
+
 // .args = list(x, file): the names are those of the variables in the call.
 SEXP names_from_call(SEXP value, SEXP env) {
   const R_xlen_t n = XLENGTH(value);
   SEXP names = PROTECT(Rf_allocVector(STRSXP, n));
   SEXP given = Rf_getAttrib(value, R_NamesSymbol);
-  SEXP promise = Rf_findVarInFrame(env, Rf_install(".args"));
+  SEXP promise = Rf_findVarInFrame(env, symbols().args);
   SEXP call = TYPEOF(promise) == PROMSXP ? R_PromiseExpr(promise) : R_NilValue;
   const bool is_list_call = TYPEOF(call) == LANGSXP && Rf_xlength(CDR(call)) == n;
   SEXP item = is_list_call ? CDR(call) : R_NilValue;
@@ -99,7 +153,10 @@ SEXP names_from_call(SEXP value, SEXP env) {
 }
 
 SEXP collect_args(SEXP env) {
-  SEXP value = PROTECT(Rf_eval(Rf_install(".args"), env));
+  if (left_out(env, symbols().args)) {
+    return R_NilValue;
+  }
+  SEXP value = PROTECT(Rf_eval(symbols().args, env));
   if (TYPEOF(value) == ENVSXP) {
     SEXP list = PROTECT(Rf_allocVector(VECSXP, Rf_xlength(value)));
     SEXP names = PROTECT(Rf_allocVector(STRSXP, XLENGTH(list)));
@@ -131,9 +188,12 @@ SEXP collect_args(SEXP env) {
 
 constexpr double kLongestMs = 1e12;  // 30 years: no sum of it and the clock overflows
 
-// -1 for NULL.
-double number_option(SEXP env, const char* name, bool whole) {
-  SEXP value = Rf_eval(Rf_install(name), env);
+// -1 for NULL and for the default.
+double number_option(SEXP env, SEXP symbol, bool whole) {
+  if (left_out(env, symbol)) {
+    return -1;
+  }
+  SEXP value = Rf_eval(symbol, env);
   if (value == R_NilValue) {
     return -1;
   }
@@ -141,8 +201,8 @@ double number_option(SEXP env, const char* name, bool whole) {
   const double number = is_number ? Rf_asReal(value) : NAN;
   if (std::isnan(number) || number < 0 || (whole && number != std::floor(number))) {
     char text[128];
-    Rf_error("'%s' must be one %s of at least 0, or NULL, not %s", name, whole ? "whole number" : "number",
-             describe(value, text, sizeof(text)));
+    Rf_error("'%s' must be one %s of at least 0, or NULL, not %s", CHAR(PRINTNAME(symbol)),
+             whole ? "whole number" : "number", describe(value, text, sizeof(text)));
   }
   return number;
 }
@@ -177,7 +237,7 @@ SEXP sync_task(SEXP expr, SEXP globals, SEXP locals, const char* profile) {
   return handle;
 }
 
-// What everywhere() gets: list(expression, globals, locals).
+// What a daemon gets: list(expression, globals, locals).
 SEXP task_parts(SEXP expression, SEXP env) {
   SEXP out = PROTECT(Rf_allocVector(VECSXP, 3));
   SET_VECTOR_ELT(out, 0, resolve_expression(expression, env));
@@ -187,38 +247,36 @@ SEXP task_parts(SEXP expression, SEXP env) {
   return out;
 }
 
-SEXP mirai_submit(SEXP expression, SEXP env, SEXP wait) {
+// By .External2() from mirai() and try_mirai(), whose frame is `env`. args: this function, whether to wait.
+SEXP mirai_submit(SEXP, SEXP, SEXP args, SEXP env) {
   const std::uint64_t begun_ns = begin_task();
   refuse_in_fork();
   drain_dropped();
+  SEXP expression = quoted_expression(env);
   if (expression == R_MissingArg) {
     Rf_error("missing expression, perhaps wrap in {}?");
   }
-  SEXP expr = PROTECT(resolve_expression(expression, env));
-  SEXP globals = PROTECT(collect_dots(env));
-  SEXP locals = PROTECT(collect_args(env));
-  const double timeout_ms = number_option(env, ".timeout", false);
-  const double retries = number_option(env, ".retry", true);
-  const char* name = profile_name(Rf_eval(Rf_install(".compute"), env));
+  SEXP task = PROTECT(task_parts(expression, env));
+  const double timeout_ms = number_option(env, symbols().timeout, false);
+  const double retries = number_option(env, symbols().retry, true);
+  const char* name = profile_name(left_out(env, symbols().compute) ? R_NilValue : Rf_eval(symbols().compute, env));
   if (is_sync_profile(name)) {
-    SEXP handle = sync_task(expr, globals, locals, name);
-    UNPROTECT(3);
+    SEXP handle = sync_task(VECTOR_ELT(task, 0), VECTOR_ELT(task, 1), VECTOR_ELT(task, 2), name);
+    UNPROTECT(1);
     return handle;
   }
-  const std::uint32_t profile = profile_for(env);
-  SEXP keep = PROTECT(Rf_allocVector(VECSXP, 2));
-  const SplitArguments split = split_repeated(profile, globals, locals, keep);
-  encode_task(expr, split.globals, split.locals, profile);
+  const std::uint32_t profile = profile_of(name);
   dispatch::SubmitSpec spec;
   spec.begun_ns = begun_ns;
-  spec.constant = split.constant;
+  SEXP sent = PROTECT(split_repeated(profile, task, &spec.constant));
+  encode_value(sent, profile, nullptr, 0);
   spec.retries = static_cast<std::uint8_t>(retries < 0 ? 0 : retries > 255 ? 255 : retries);
   if (timeout_ms >= 0 && std::isfinite(timeout_ms)) {
     spec.deadline_ns = runtime::monotonic_ns() +
                        static_cast<std::uint64_t>(timeout_ms < kLongestMs ? timeout_ms * 1e6 : kLongestMs * 1e6);
   }
-  SEXP handle = submit_buffer(profile, spec, Rf_asLogical(wait) != FALSE);
-  UNPROTECT(4);
+  SEXP handle = submit_buffer(profile, spec, Rf_asLogical(CADR(args)) != FALSE);
+  UNPROTECT(2);
   return handle;
 }
 
@@ -291,6 +349,9 @@ SEXP submit_everywhere(std::uint32_t profile, std::uint32_t daemon) {
 extern const R_CallMethodDef kTaskEntries[] = {
     ENTRY(task_parts, 2),
     ENTRY(mirai_submit_to, 4),
-    ENTRY(mirai_submit, 3),
+    {nullptr, nullptr, 0},
+};
+extern const R_ExternalMethodDef kTaskExternals[] = {
+    ENTRY(mirai_submit, 1),
     {nullptr, nullptr, 0},
 };
