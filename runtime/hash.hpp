@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/hash_wide.hpp"
+
 namespace setsuna::runtime {
 
 struct Hash128 {
@@ -17,12 +19,19 @@ struct Hash128 {
   friend bool operator==(const Hash128&, const Hash128&) noexcept = default;
 };
 
+inline bool wide_for(std::size_t bytes) noexcept { return bytes >= kWideHashBytes && has_wide_hash(); }
+
 // XXH3. Not a cryptographic hash: it guards against damage and finds repeated constants, not against an attacker.
 inline std::uint64_t hash64(const void* data, std::size_t bytes, std::uint64_t seed = 0) noexcept {
-  return XXH3_64bits_withSeed(data, bytes, seed);
+  return wide_for(bytes) ? wide_hash64(data, bytes, seed) : XXH3_64bits_withSeed(data, bytes, seed);
 }
 
 inline Hash128 hash128(const void* data, std::size_t bytes) noexcept {
+  if (wide_for(bytes)) {
+    Hash128 wide{};
+    wide_hash128(data, bytes, &wide.low, &wide.high);
+    return wide;
+  }
   const XXH128_hash_t h = XXH3_128bits(data, bytes);
   return {h.low64, h.high64};
 }
@@ -32,7 +41,11 @@ class Hasher128 {
  public:
   Hasher128() noexcept { XXH3_128bits_reset(&state_); }
   Hasher128& update(const void* data, std::size_t bytes) noexcept {
-    XXH3_128bits_update(&state_, data, bytes);
+    if (wide_for(bytes)) {
+      wide_hash128_update(&state_, data, bytes);
+    } else {
+      XXH3_128bits_update(&state_, data, bytes);
+    }
     return *this;
   }
   Hash128 digest() const noexcept {

@@ -131,5 +131,29 @@ TEST(Hash, PiecesGiveTheSameHash) {
   EXPECT_EQ(hash64("", 0), 0x2D06800538D394C2ULL) << "XXH3 as everyone computes it";
 }
 
+// Between machines: the one that has the wider instructions must agree with the one that has not.
+TEST(Hash, WideInstructionsGiveTheSameHash) {
+  if (!has_wide_hash()) {
+    GTEST_SKIP() << "this processor has none";
+  }
+  std::string text(300'000, 'a');
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    text[i] = static_cast<char>((i * 2654435761U) >> 7);
+  }
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{17}, std::size_t{240}, std::size_t{241}, kWideHashBytes - 1, kWideHashBytes,
+        kWideHashBytes + 1, std::size_t{65536}, text.size() - 300}) {
+    const char* data = text.data() + 1;
+    EXPECT_EQ(wide_hash64(data, size, 7), XXH3_64bits_withSeed(data, size, 7)) << size;
+    Hash128 wide{};
+    wide_hash128(data, size, &wide.low, &wide.high);
+    const XXH128_hash_t plain = XXH3_128bits(data, size);
+    EXPECT_EQ(wide, (Hash128{plain.low64, plain.high64})) << size;
+    EXPECT_EQ(Hasher128().update(data, 100).update(data + 100, size + 100).update("b", 1).digest(),
+              hash128((std::string(data, size + 200) + "b").data(), size + 201))
+        << size;
+  }
+}
+
 }  // namespace
 }  // namespace setsuna::runtime
