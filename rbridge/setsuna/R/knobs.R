@@ -108,11 +108,10 @@
 # The native code has numbers only: a word is its place among the choices.
 .knobs_to_codes <- function(values) {
   table <- .knob_table()
-  codes <- vapply(names(values), function(name) {
-    choices <- table[name, "choices"][[1L]]
-    if (length(choices)) match(values[[name]], choices) - 1 else values[[name]]
-  }, 0)
-  unname(codes)
+  # Not by `[` of the table, which takes long for a mirai() without daemons.
+  choices <- table$choices[match(names(values), table$name)]
+  codes <- .mapply(function(value, among) if (length(among)) match(value, among) - 1 else value, list(values, choices), NULL)
+  as.double(unlist(codes))
 }
 
 .knobs_from_codes <- function(codes) {

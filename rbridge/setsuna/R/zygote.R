@@ -194,7 +194,13 @@
 
 # ---- host ----
 
-.daemon_program <- function() system.file("bin", "setsuna-daemon", package = "setsuna", mustWork = TRUE)
+# Not system.file(): it reads the descriptions of all installed copies of the package, and mirai() without daemons asks
+# each time.
+.daemon_program <- function() {
+  program <- file.path(getNamespaceInfo("setsuna", "path"), "bin", "setsuna-daemon")
+  if (!file.exists(program)) .abort("the program '", program, "' is missing: install setsuna again")
+  program
+}
 
 # What only a fresh start of R honours. When it changes, the host replaces its zygote.
 .zygote_key <- function(preload = NULL) {
