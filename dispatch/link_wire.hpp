@@ -39,12 +39,18 @@ enum class LinkMessage : std::uint16_t {
   kForget = 3,    // id: key
   kTask = 4,      // id: link_task_id. Head: LinkTask. Body: the arguments
   // host -> daemon, control lane
-  kCancel = 5,   // id: interrupt this task if it runs, drop it if it waits. A kResult follows in either case
-  kRetract = 6,  // id: give it back if it has not begun. Answer: kRetracted or, in its time, kResult
-  kKill = 7,     // the process must end now: the task that it runs cannot be interrupted
-  kStop = 8,     // leave after what it runs. LinkStop
+  kCancel =
+      5,  // id: interrupt this task if it runs, drop it if it waits. A kResult follows in either case. Of a range,
+          // with LinkCancel as its head: one element. If that runs, a kRange follows, and what waits is given back
+  kRetract =
+      6,  // id: give it back if it has not begun. Answer: kRetracted or, in its time, kResult. A range that has begun:
+          // give back what of it has not. Answer: kRange
+  kKill = 7,  // the process must end now: the task that it runs cannot be interrupted
+  kStop = 8,  // leave after what it runs. LinkStop
   // daemon -> host, data lane
-  kResult = 9,  // id: of the task. Head: LinkResult. Body: the result, encoded
+  kResult = 9,    // id: of the task. Head: LinkResult. Body: the result, encoded
+  kElement = 12,  // id: of a range. Head: LinkElement. Body: an outcome too large for its kRange, which follows
+  kRange = 13,    // id: of a range. Head: LinkRange. Body: entries of elements (map_range.hpp) since the one before
   // daemon -> host, control lane
   kRetracted = 10,  // id: this task will not be run by the sender
   kLeaving =
@@ -74,12 +80,38 @@ static_assert(sizeof(LinkTask) == 40);
 inline constexpr std::uint32_t kLinkAhead = 4;
 inline constexpr std::uint32_t kLinkBegunMost = 2 * kLinkAhead;
 
+// A range counts as so many of them: it is short, but its elements are many.
+inline constexpr std::uint32_t kRangeWeight = 2;
+
 struct LinkResult {
   runtime::ResultStatus status = runtime::ResultStatus::kValue;
-  std::uint32_t took_us =
-      0;  // since the task came, or since the result before: what it costs to wait behind such a task
+  // Since the task came, or since the result before: what it costs to wait behind such a task.
+  std::uint32_t took_us = 0;
+  std::uint32_t element_ns = 0;  // of an element of a map, as it was measured; 0: unknown
+  std::uint32_t pad = 0;
 };
-static_assert(sizeof(LinkResult) == 8);
+static_assert(sizeof(LinkResult) == 16);
+
+struct LinkCancel {
+  std::uint32_t position = 0;  // of the element in its range
+};
+
+struct LinkElement {
+  runtime::ResultStatus status = runtime::ResultStatus::kValue;
+  std::uint32_t position = 0;
+};
+static_assert(sizeof(LinkElement) == 8);
+
+struct LinkRange {
+  std::uint64_t taken = 0;  // bits of the elements that the sender will not begin
+  std::uint32_t count = 0;  // entries
+  std::uint32_t took_us = 0;
+  std::uint32_t element_ns = 0;
+  std::uint8_t final = 0;    // 1: the last word about this range
+  std::uint8_t damaged = 0;  // 1: outcomes of the elements that were begun cannot be told
+  std::uint8_t pad[2] = {};
+};
+static_assert(sizeof(LinkRange) == 24);
 
 struct LinkStop {
   std::uint32_t final = 0;  // 1: also those that would wait for another host

@@ -1,6 +1,7 @@
 #include "dispatch/links.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "dispatch/link_wire.hpp"
@@ -224,7 +225,7 @@ void Links::constant_released(std::uint64_t key) {
 // --- Flights -----------------------------------------------------------------------------------------------
 
 void Links::send(std::uint32_t link, std::uint32_t slot, std::uint64_t id, const SlotContent& content,
-                 std::uint32_t constant, bool bound) {
+                 std::uint32_t constant, bool bound, std::uint32_t elements) {
   SETSUNA_ASSERT(has_room(link) && !holds(slot) && !parked(slot));
   if (flights_.size() <= slot) {
     flights_.resize(slot + 1);
@@ -235,6 +236,7 @@ void Links::send(std::uint32_t link, std::uint32_t slot, std::uint64_t id, const
   flight.link = link;
   flight.id = id;
   flight.bound = bound;
+  flight.elements = static_cast<std::uint8_t>(elements);
   flight.constant = place;
   flight.bulk = content.arg_bytes >= kBulkBytes;
   links_[link].bulk_leaving += flight.bulk ? 1 : 0;
@@ -246,7 +248,7 @@ void Links::send(std::uint32_t link, std::uint32_t slot, std::uint64_t id, const
   links_[link].flights.push_back(slot, flight_node());
   busy_ += info.in_flight == 0 ? 1 : 0;
   ++info.in_flight;
-  ++info.assigned;
+  info.assigned += elements;
   relist(link);
   port_->send_task(link, id, content);
 }
@@ -303,8 +305,8 @@ bool Links::answer(std::uint32_t slot, Answer answer) {
   const std::uint32_t link = flight.link;
   leave_prefetched(slot);
   count_answer(flight);
-  info_[link].completed += answer == Answer::kResult ? 1 : 0;
-  info_[link].assigned -= answer == Answer::kRetracted ? 1 : 0;
+  info_[link].completed += answer == Answer::kResult ? flight.elements : 0;
+  info_[link].assigned -= answer == Answer::kRetracted ? flight.elements : 0;
   flight.answer = answer;
   const bool over = flight.sent;
   if (over) {
@@ -329,10 +331,33 @@ bool Links::on_sent(std::uint32_t slot) {
   if (flight.cancel) {
     port_->cancel(flight.link, flight.id);
   }
+  for (std::uint64_t bits = std::exchange(flight.cancel_elements, 0); bits != 0; bits &= bits - 1) {
+    port_->cancel_element(flight.link, flight.id, static_cast<std::uint32_t>(std::countr_zero(bits)));
+  }
   if (flight.retract) {
     port_->retract(flight.link, flight.id);
   }
   return false;
+}
+
+void Links::cancel_element(std::uint32_t slot, std::uint32_t position) {
+  Flight& flight = flights_[slot];
+  if (flight.sent) {
+    port_->cancel_element(flight.link, flight.id, position);
+  } else {
+    flight.cancel_elements |= std::uint64_t{1} << position;
+  }
+}
+
+void Links::count_elements(std::uint32_t slot, std::uint32_t done, std::uint32_t back) {
+  Flight& flight = flights_[slot];
+  const std::uint32_t told_done = std::min<std::uint32_t>(done, flight.elements);
+  const std::uint32_t told_back = std::min<std::uint32_t>(back, flight.elements - told_done);
+  flight.elements = static_cast<std::uint8_t>(flight.elements - told_done - told_back);
+  info_[flight.link].completed += told_done;
+  info_[flight.link].assigned -= told_back;
+  retracting_ -= flight.retract ? 1 : 0;  // it has come back as far as it could
+  flight.retract = false;
 }
 
 void Links::cancel(std::uint32_t slot) {

@@ -94,9 +94,9 @@ class Links {
   bool on_replay_sent(std::uint32_t link, std::uint64_t id);
 
   // --- Flights ---------------------------------------------------------------------------------------------
-  // `constant`: the index of content.const_key. `bound`: no other link may run it.
+  // `constant`: the index of content.const_key. `bound`: no other link may run it. `elements`: 1, or those of a range.
   void send(std::uint32_t link, std::uint32_t slot, std::uint64_t id, const SlotContent& content,
-            std::uint32_t constant, bool bound);
+            std::uint32_t constant, bool bound, std::uint32_t elements);
   bool holds(std::uint32_t slot) const { return slot < flights_.size() && flights_[slot].link != kNoLink; }
   std::uint32_t link_of(std::uint32_t slot) const { return holds(slot) ? flights_[slot].link : kNoLink; }
   bool bound(std::uint32_t slot) const { return flights_[slot].bound; }
@@ -111,8 +111,15 @@ class Links {
   std::uint32_t on_constant_sent(std::uint32_t link, std::uint64_t key);
   void constant_released(std::uint64_t key);
   void cancel(std::uint32_t slot);
+  void cancel_element(std::uint32_t slot, std::uint32_t position);
+  // What has not begun of the range that the link runs.
+  void ask_rest_back(std::uint32_t slot) { port_->retract(flights_[slot].link, flights_[slot].id); }
+  // The link has told of so many of a range's elements: they are done, or it will not begin them.
+  void count_elements(std::uint32_t slot, std::uint32_t done, std::uint32_t back);
   // It is the oldest in its link's hands: what the link runs, as far as the host can know.
   bool runs(std::uint32_t slot) const;
+  // That one; or kNoIndex.
+  std::uint32_t oldest_unanswered(std::uint32_t link) const { return first_unanswered(link); }
   // Asks for as many prefetched tasks back as there are idle links (or all), less those asked for already.
   void retract_for_idle(bool all);
   bool any_prefetched() const { return !prefetched_.empty(); }
@@ -150,10 +157,12 @@ class Links {
   struct Flight {
     std::uint32_t link = kNoLink;
     std::uint64_t id = 0;
+    std::uint64_t cancel_elements = 0;  // of a range: bits, to be told when it has gone
     ListNode in_link;
     ListNode in_prefetched;
     Answer answer = Answer::kNone;
     std::uint8_t constant = LinkConstants::kNone;
+    std::uint8_t elements = 1;  // that the link has not told of
     bool bound = false;
     bool parked = false;  // and in no link's hands
     bool sent = false;

@@ -14,12 +14,12 @@ constexpr std::uint64_t kSlotsAheadMin = 2;
 
 }  // namespace
 
-bool read_entry(const std::uint8_t* area, std::uint32_t* at, RangeEntry* entry) {
+bool read_entry(const std::uint8_t* area, std::uint32_t* at, RangeEntry* entry, std::uint32_t area_bytes) {
   *entry = RangeEntry();
-  if (*at >= runtime::kInlineResultBytes) {
+  if (*at >= area_bytes) {
     return false;
   }
-  const std::uint32_t left = static_cast<std::uint32_t>(runtime::kInlineResultBytes) - *at;
+  const std::uint32_t left = area_bytes - *at;
   const std::uint8_t* head = area + *at;
   const std::uint8_t kind = head[0];  // once: it may change under us
   std::uint32_t head_bytes = 1;

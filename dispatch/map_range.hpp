@@ -32,7 +32,8 @@ struct RangeEntry {
 };
 
 // The entry at *at; moves *at behind it. False: damaged.
-bool read_entry(const std::uint8_t* area, std::uint32_t* at, RangeEntry* entry);
+bool read_entry(const std::uint8_t* area, std::uint32_t* at, RangeEntry* entry,
+                std::uint32_t area_bytes = runtime::kInlineResultBytes);
 
 struct MapRange {
   std::array<std::uint32_t, runtime::kRangeMax> tasks;  // kNoTask: resolved, or given back
@@ -45,7 +46,11 @@ struct MapRange {
   StreamState stream{};    // of the first element
   bool has_stream = false;
   bool damaged = false;
-  bool seen_claimed = false;
+  bool seen_claimed = false;  // or seen begun by a link
+  // In a link's hands:
+  bool asked_back = false;       // for what has not begun
+  bool parted = false;           // it has come: of the rest, the link runs the first and no other
+  std::uint32_t element_ns = 0;  // as it was told
   bool used = false;
 
   std::uint64_t all() const {

@@ -197,6 +197,9 @@ class Pool final : private HarvestSink, private ReapSink {
   // The pool takes over the result's block. A stale id: the block is released.
   void on_link_result(std::uint32_t link, std::uint64_t id, const SlotResult& result);
   void on_link_retracted(std::uint32_t link, std::uint64_t id);
+  // Of a range: one outcome, as on_link_result(), ahead of the report that it belongs to; and that.
+  void on_link_element(std::uint32_t link, std::uint64_t id, std::uint32_t position, const SlotResult& result);
+  void on_link_range(std::uint32_t link, std::uint64_t id, const RangeReport& report);
   // It will begin no other task. on_link_dead() follows.
   void on_link_leaving(std::uint32_t link);
   // The last word about this link.
@@ -315,6 +318,20 @@ class Pool final : private HarvestSink, private ReapSink {
   void look_at_ranges(std::uint64_t now_ns);
   void watch_ranges(std::uint64_t now_ns);
   void check_ranges() const;
+
+  // pool_link_ranges.cpp
+  std::uint32_t range_flight_of(std::uint32_t link, std::uint64_t id) const;
+  void read_report(std::uint32_t slot, const RangeReport& report);
+  void take_back_from_link(std::uint32_t slot, std::uint64_t positions);
+  void end_link_range(std::uint32_t slot, const RangeReport& report);
+  void answer_whole_range(std::uint32_t slot, const SlotResult& result);
+  void damage_unread(std::uint32_t slot);
+  void release_range_slot(std::uint32_t slot);
+  void lose_range(std::uint32_t slot, bool unbegun, std::uint32_t* begun);
+  void close_link_range(std::uint32_t slot);
+  void cancel_link_element(std::uint32_t slot, std::uint32_t position, std::uint64_t now_ns);
+  void doom_link_element(const Timer& timer, std::uint32_t position);
+  void look_at_link_range(std::uint32_t slot);
 
   // pool_links.cpp
   std::uint32_t flight_of(std::uint32_t link, std::uint64_t id) const;

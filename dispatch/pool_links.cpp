@@ -72,7 +72,9 @@ void Pool::lose_flight(std::uint32_t slot, bool leaving, std::uint32_t* begun) {
   const bool answered = links_.answered(slot);
   const bool retracted = links_.retracted(slot);
   links_.take_flight(links_.link_of(slot));
-  if (slots_[slot].task == kNoTask) {
+  if (is_range(slot)) {
+    lose_range(slot, retracted || leaving || answered, begun);
+  } else if (slots_[slot].task == kNoTask) {
     *begun += answered ? 0 : 1;
     release_host_slot(slot);
   } else if (retracted || leaving) {
@@ -195,24 +197,15 @@ std::uint32_t Pool::next_shared_slot() {
     links_.unpark(slot);
     return slot;
   }
-  // Links are sent single elements. A range that was placed before there were any goes back.
   std::uint32_t generation = 0;
-  for (;;) {
-    if (!queue_.claim_for_host(&slot, &generation)) {
-      if (fifos_[0].head == kNoTask) {
-        return kNoSlot;
-      }
-      refill();
-      if (!queue_.claim_for_host(&slot, &generation)) {
-        return kNoSlot;
-      }
-    }
-    if (!is_range(slot)) {
-      return slot;
-    }
-    dissolve_range(slot);
-    queue_.release_claimed(slot);
+  if (queue_.claim_for_host(&slot, &generation)) {
+    return slot;
   }
+  if (fifos_[0].head == kNoTask) {
+    return kNoSlot;
+  }
+  refill();
+  return queue_.claim_for_host(&slot, &generation) ? slot : kNoSlot;
 }
 
 void Pool::send_to_link(std::uint32_t link, std::uint32_t slot, bool bound) {
@@ -220,7 +213,8 @@ void Pool::send_to_link(std::uint32_t link, std::uint32_t slot, bool bound) {
   // A local task may have scribbled over the slot: what says where bytes are comes from the host's own books.
   SlotContent content = queue_.content_of(slot);
   content.kind = use.kind;
-  content.arg_bytes = use.bytes;
+  const std::uint32_t elements = is_range(slot) ? ranges_[use.range].count : 1;
+  content.arg_bytes = is_range(slot) ? sizeof(std::uint32_t) * elements : use.bytes;
   content.arg_offset = use.area_offset;
   content.inline_arg = use.in_area ? nullptr : content.inline_arg;
   const Constant constant = use.constant == kNoConstant ? Constant() : constants_[use.constant];
@@ -231,7 +225,7 @@ void Pool::send_to_link(std::uint32_t link, std::uint32_t slot, bool bound) {
     trace_->sent(slot, static_cast<std::uint16_t>(kLinkQueueBase + link),
                  static_cast<std::uint32_t>(links_.info()[link].pid));
   }
-  links_.send(link, slot, link_task_id(slot, use.generation), content, use.constant, bound);
+  links_.send(link, slot, link_task_id(slot, use.generation), content, use.constant, bound, elements);
 }
 
 // --- What links say ----------------------------------------------------------------------------------------
@@ -256,7 +250,11 @@ void Pool::on_link_sent(std::uint32_t link, std::uint64_t id) {
   if (!links_.on_sent(slot)) {
     return;
   }
-  given_back ? give_back(slot, bound) : release_host_slot(slot);
+  if (is_range(slot)) {
+    release_range_slot(slot);
+  } else {
+    given_back ? give_back(slot, bound) : release_host_slot(slot);
+  }
   settle_parked();
   serve_links();
 }
@@ -279,6 +277,14 @@ void Pool::on_link_result(std::uint32_t link, std::uint64_t id, const SlotResult
     discard_result(result);
     return;
   }
+  if (is_range(slot)) {
+    answer_whole_range(slot, result);
+    serve_links();
+    return;
+  }
+  if (result.element_ns != 0 && slots_[slot].constant != kNoConstant) {
+    pace_of(slots_[slot].constant).learn(result.element_ns);
+  }
   if (trace_ != nullptr && slots_[slot].task != kNoTask) {
     trace_->ran_remotely(slot, result.took_ns);
   }
@@ -299,7 +305,9 @@ void Pool::on_link_retracted(std::uint32_t link, std::uint64_t id) {
   }
   const bool bound = links_.bound(slot);
   if (links_.answer(slot, Links::Answer::kRetracted)) {
-    slots_[slot].task != kNoTask ? give_back(slot, bound) : release_host_slot(slot);
+    is_range(slot)                 ? release_range_slot(slot)
+    : slots_[slot].task != kNoTask ? give_back(slot, bound)
+                                   : release_host_slot(slot);
   }
   settle_parked();
   serve_links();

@@ -86,7 +86,7 @@ bool Pool::place_elements(std::uint32_t queue) {
       return false;
     }
   }
-  std::uint32_t count = links_.all_online().empty() ? pace.range_size(count_consumers) : 1;
+  const std::uint32_t count = pace.range_size(count_consumers);
   std::uint32_t found = 0;
   for (std::uint32_t index = front; index != kNoTask && found < count; index = table_[index].next, ++found) {
     const Task& task = table_[index];
@@ -323,6 +323,10 @@ void Pool::orphan_range(std::uint32_t slot) {
 
 // The pool ends: its tasks are resolved; the slot stays a daemon's until it is done with what it runs.
 void Pool::close_range(std::uint32_t slot) {
+  if (links_.holds(slot)) {
+    close_link_range(slot);
+    return;
+  }
   const std::uint32_t index = slots_[slot].range;
   read_entries(slot);
   MapRange& range = ranges_[index];
@@ -356,6 +360,11 @@ bool Pool::cancel_element(std::uint32_t index, ErrorCode code, std::uint64_t now
   const std::uint32_t slot = table_[index].slot;
   MapRange& range = ranges_[slots_[slot].range];
   const std::uint32_t position = range.position_of(index);
+  if (links_.holds(slot)) {
+    cancel_link_element(slot, position, now_ns);
+    resolve_error(index, code);
+    return true;
+  }
   const std::uint64_t bit = std::uint64_t{1} << position;
   const bool begun = (queue_.take_elements(slot, bit) & bit) != 0;
   read_entries(slot);
@@ -390,6 +399,10 @@ void Pool::doom_element(const Timer& timer) {
   if (!is_range(slot) || slots_[slot].generation != generation) {
     return;
   }
+  if (links_.holds(slot)) {
+    doom_link_element(timer, position);
+    return;
+  }
   const std::uint32_t owner = queue_.owner_of(slot, generation);
   if (owner == kNoSlot) {
     return;
@@ -413,6 +426,9 @@ void Pool::watch_ranges(std::uint64_t now_ns) {
 }
 
 void Pool::look_at_range(std::uint32_t slot) {
+  if (links_.holds(slot)) {
+    return;
+  }
   if (queue_.owner_of(slot, slots_[slot].generation) == kNoSlot) {
     return;
   }
@@ -441,6 +457,12 @@ void Pool::look_at_ranges(std::uint64_t now_ns) {
       if (slot < slots_.size() && is_range(slot)) {
         look_at_range(slot);
       }
+    }
+  }
+  for (const std::uint32_t link : links_.all_online()) {
+    const std::uint32_t slot = links_.oldest_unanswered(link);
+    if (slot != kNoIndex && is_range(slot)) {
+      look_at_link_range(slot);
     }
   }
   if (ranges_.count() > 0) {

@@ -72,6 +72,10 @@ void Pool::trace_run(std::uint32_t slot, bool done) {
 }
 
 void Pool::trace_element(std::uint32_t slot, std::uint32_t position, bool done) {
+  if (links_.holds(slot)) {
+    trace_->ran_remotely(slot, done ? ranges_[slots_[slot].range].element_ns : 0);
+    return;
+  }
   trace_->ran(queue_.run_of_element(slot, slots_[slot].generation, position, done));
 }
 

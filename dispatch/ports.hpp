@@ -49,6 +49,17 @@ struct RangeEntries {
   std::uint32_t count = 0;
 };
 
+// What a link says of a range: the outcomes since it said so the last time, in the order of the elements.
+struct RangeReport {
+  const std::uint8_t* entries = nullptr;
+  std::uint32_t bytes = 0;
+  std::uint32_t count = 0;
+  std::uint64_t taken = 0;       // elements that will not be begun
+  std::uint32_t element_ns = 0;  // as its daemon measured; 0: unknown
+  bool final = false;            // the range is over
+  bool damaged = false;          // outcomes that are missing in the end cannot be told
+};
+
 class HarvestSink {
  public:
   virtual void on_done(std::uint32_t slot, const SlotResult& result) = 0;
@@ -137,6 +148,7 @@ class LinkPort {
   // Those above are called by the pool's on_link_*() and feed_links() only; those below by any call.
   virtual void forget_constant(std::uint32_t link, std::uint64_t key) = 0;
   virtual void cancel(std::uint32_t link, std::uint64_t id) = 0;
+  virtual void cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position) = 0;  // of a range
   virtual void retract(std::uint32_t link, std::uint64_t id) = 0;
   virtual void kill(std::uint32_t link) = 0;
   virtual void stop(std::uint32_t link) = 0;  // it leaves after what it runs

@@ -9,6 +9,7 @@
 
 namespace setsuna::embed {
 
+using dispatch::LinkCancel;
 using dispatch::LinkLeaving;
 using dispatch::LinkMessage;
 using dispatch::LinkResult;
@@ -134,7 +135,8 @@ void Relay::take_task(std::uint64_t id, std::span<const std::byte> head, std::sp
   job.arg_bytes = body.size();
   job.room = std::exchange(incoming_, {});
   const bool sound = read(head, &job.task) && job.task.kind >= runtime::TaskKind::kEval &&
-                     job.task.kind <= runtime::TaskKind::kReplay && slots_.count(id) == 0;
+                     job.task.kind <= runtime::TaskKind::kMapRange && slots_.count(id) == 0 &&
+                     (!job.is_range() || (job.count() > 0 && job.count() <= runtime::kRangeMax));
   if (!sound || (job.task.const_key != 0 && constants_.count(job.task.const_key) == 0)) {
     if (job.room) {
       segment_.retire(job.room);
@@ -182,7 +184,11 @@ void Relay::replace_by_error(Job& job) {
 void Relay::take_order(const MessageHeader& header, std::span<const std::byte> head) {
   switch (static_cast<LinkMessage>(header.type)) {
     case LinkMessage::kForget: forget(header.id); break;
-    case LinkMessage::kCancel: cancel(header.id); break;
+    case LinkMessage::kCancel: {
+      LinkCancel element;
+      read(head, &element) ? cancel_element(header.id, element.position) : cancel(header.id);
+      break;
+    }
     case LinkMessage::kRetract: retract(header.id); break;
     case LinkMessage::kKill: process_.end_now(); break;
     case LinkMessage::kStop: {
@@ -199,7 +205,7 @@ void Relay::take_order(const MessageHeader& header, std::span<const std::byte> h
 
 // Few at a time: see kLinkAhead.
 void Relay::publish_waiting() {
-  while (!waiting_.empty() && !leaving_ && slots_.size() < dispatch::kLinkAhead) {
+  while (!waiting_.empty() && !leaving_ && weight_ + waiting_.front().weight() <= dispatch::kLinkAhead) {
     const std::uint32_t slot = segment_.port().acquire_slot();
     if (slot == kNoSlot) {
       return;
@@ -221,6 +227,9 @@ void Relay::publish(Job job, std::uint32_t slot) {
   to.const_bytes = 0;
   to.const_block = runtime::kNoBlockId;
   to.task = job.id;
+  to.taken.store(job.taken, std::memory_order_relaxed);  // READY releases it
+  to.progress.store(0, std::memory_order_relaxed);
+  to.elapsed_ns = 0;
   std::memcpy(to.rng, job.task.rng, sizeof(to.rng));
   if (job.task.const_key != 0) {
     const Constant& constant = constants_.at(job.task.const_key);
@@ -235,6 +244,7 @@ void Relay::publish(Job job, std::uint32_t slot) {
   job.published_ns = runtime::monotonic_ns();
   segment_.port().publish(slot, kReadyQueue, &job.generation);
   slots_[job.id] = slot;
+  weight_ += job.weight();
   jobs_[slot] = std::move(job);
   segment_.port().wake_for(kReadyQueue);
 }
@@ -248,6 +258,7 @@ bool Relay::take_back(std::uint64_t id) {
       return false;
     }
     room = job.room;
+    weight_ -= job.weight();
     job = Job();
     slots_.erase(found);
   } else {
@@ -270,7 +281,7 @@ bool Relay::take_back(std::uint64_t id) {
 
 void Relay::cancel(std::uint64_t id) {
   if (take_back(id)) {
-    const LinkResult result{ResultStatus::kCancelled, 0};
+    const LinkResult result{ResultStatus::kCancelled};
     connection_->send(wire(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {}, 0);
     return;
   }
@@ -284,6 +295,8 @@ void Relay::cancel(std::uint64_t id) {
 void Relay::retract(std::uint64_t id) {
   if (take_back(id)) {
     connection_->send_control(wire(LinkMessage::kRetracted), id);
+  } else if (const auto found = slots_.find(id); found != slots_.end() && jobs_[found->second].is_range()) {
+    report_range(jobs_[found->second], found->second, false);
   }
 }
 
@@ -309,10 +322,15 @@ void Relay::on_doorbell() {
 
 void Relay::harvest() {
   segment_.port().harvest([this](std::uint32_t slot, const runtime::SlotWord& word) {
-    const Job job = std::move(jobs_[slot]);
+    Job job = std::move(jobs_[slot]);
     jobs_[slot] = Job();
     slots_.erase(job.id);
-    send_result(job, slot, word);
+    weight_ -= job.weight();
+    if (job.is_range()) {
+      report_range(job, slot, true);
+    } else {
+      send_result(job, slot, word);
+    }
     if (job.room) {
       segment_.retire(job.room);
     }
@@ -329,7 +347,8 @@ std::uint32_t Relay::microseconds_taken(std::uint64_t published_ns) {
 // A task may have scribbled over the segment: what it says of its result is checked before it is believed.
 void Relay::send_result(const Job& job, std::uint32_t slot, const runtime::SlotWord& word) {
   const auto& from = segment_.port().slot(slot);
-  LinkResult result{static_cast<ResultStatus>(from.result_status), microseconds_taken(job.published_ns)};
+  LinkResult result{static_cast<ResultStatus>(from.result_status), microseconds_taken(job.published_ns),
+                    from.elapsed_ns};
   std::uint64_t bytes = from.result_bytes;
   const std::uint64_t offset = from.result_offset;
   bool in_area = offset != 0;
@@ -391,7 +410,9 @@ void Relay::on_closed(const std::string& reason) {
 // By the way of a cancel, which cannot hit anything but the task that runs.
 void Relay::interrupt_all() {
   for (const auto& [id, slot] : slots_) {
-    if (segment_.port().request_cancel(slot, jobs_[slot].generation) != kNoSlot) {
+    if (jobs_[slot].is_range()) {
+      interrupt_range(jobs_[slot], slot);
+    } else if (segment_.port().request_cancel(slot, jobs_[slot].generation) != kNoSlot) {
       process_.interrupt_task();
     }
   }

@@ -81,6 +81,15 @@ class Relay final : public net::ConnectionSink {
     std::uint64_t arg_bytes = 0;
     Room room;                             // of its arguments, or:
     std::vector<std::uint8_t> inline_arg;  // until it is in a slot
+    // Of a range:
+    std::uint64_t taken = 0;  // elements that will not begin
+    std::uint32_t told = 0;   // entries that the host was sent
+    std::uint32_t at = 0;     // their bytes
+    bool damaged = false;     // what follows cannot be read
+
+    bool is_range() const { return task.kind == runtime::TaskKind::kMapRange; }
+    std::uint32_t count() const { return static_cast<std::uint32_t>(arg_bytes / sizeof(std::uint32_t)); }
+    std::uint32_t weight() const { return is_range() ? dispatch::kRangeWeight : 1; }
   };
 
   void fail(const std::string& what);
@@ -90,6 +99,7 @@ class Relay final : public net::ConnectionSink {
   void take_order(const net::MessageHeader& header, std::span<const std::byte> head);
   void forget(std::uint64_t key);
   void cancel(std::uint64_t id);
+  void cancel_element(std::uint64_t id, std::uint32_t position);
   void retract(std::uint64_t id);
 
   void receive_arguments(Job& job, std::span<const std::byte> body);
@@ -99,6 +109,12 @@ class Relay final : public net::ConnectionSink {
   bool take_back(std::uint64_t id);
   void harvest();
   void send_result(const Job& job, std::uint32_t slot, const runtime::SlotWord& word);
+
+  // relay_ranges.cpp
+  void report_range(Job& job, std::uint32_t slot, bool final);
+  std::uint32_t copy_entries(Job& job, std::uint32_t slot, std::uint32_t count, std::byte* to);
+  void send_element(const Job& job, runtime::ResultStatus status, std::uint64_t offset, std::uint64_t bytes);
+  void interrupt_range(Job& job, std::uint32_t slot);
   std::uint32_t microseconds_taken(std::uint64_t published_ns);
   void send_leaving();
   void interrupt_all();
@@ -116,6 +132,7 @@ class Relay final : public net::ConnectionSink {
   std::unordered_map<std::uint64_t, Constant> constants_;
   std::vector<Job> jobs_;                                   // by slot
   std::unordered_map<std::uint64_t, std::uint32_t> slots_;  // by id: the slots in use
+  std::uint32_t weight_ = 0;                                // of what is in them
   std::deque<Job> waiting_;
 };
 

@@ -19,17 +19,38 @@ class FakeLinks final : public LinkPort {
  public:
   explicit FakeLinks(FakeWorld& world) : world_(world) {}
 
-  enum class Kind { kTask, kConstant, kForget, kCancel, kRetract };
+  enum class Kind { kTask, kConstant, kForget, kCancel, kCancelElement, kRetract };
   struct Message {
     Kind kind;
     std::uint64_t id;
     SlotContent content;                // kTask
     std::vector<std::uint8_t> bytes;    // of an argument outside the data area, as it was
     std::optional<std::uint64_t> area;  // the block that must stay
+    std::uint32_t position = 0;         // kCancelElement
+    std::uint64_t taken = 0;            // of a range: elements that will not begin, and those that have
+
+    bool is_range() const { return kind == Kind::kTask && content.kind == TaskKind::kMapRange; }
+    std::uint32_t count() const { return static_cast<std::uint32_t>(bytes.size() / 4); }
+    std::uint32_t element(std::uint32_t position_in) const {
+      std::uint32_t number = 0;
+      std::memcpy(&number, bytes.data() + 4 * position_in, 4);
+      return number;
+    }
   };
   struct Answer {
     LinkMessage type;
     std::uint64_t id;
+    std::uint32_t position = 0;  // kElement
+    RangeReport report = {};     // kRange
+    std::vector<std::uint8_t> entries = {};
+  };
+  // What it does with the range that it runs.
+  struct Running {
+    std::uint32_t progress = 0;
+    std::uint64_t given_back = 0;
+    std::uint32_t count = 0;  // entries since the last report
+    std::vector<std::uint8_t> entries;
+    bool begun = false;  // the element behind those that are done
   };
   struct Link {
     bool up = false, running = false, interrupted = false, killed = false, stopped = false, left = false;
@@ -39,6 +60,7 @@ class FakeLinks final : public LinkPort {
     std::deque<Message> held;           // tasks it has; the first may run
     std::deque<Answer> answers;         // on their way back
     std::set<std::uint64_t> constants;
+    Running range;
     std::vector<Message> begun;      // in order
     std::deque<Message> unanswered;  // in the order of sending, as the pool knows it
     std::set<std::uint64_t> begun_ids;
@@ -125,6 +147,9 @@ class FakeLinks final : public LinkPort {
       if (it.held[i].id != message.id) {
         continue;
       }
+      if (it.held[i].is_range() && about_elements(it, i, message)) {
+        break;
+      }
       if (i == 0 && it.running) {
         it.interrupted = it.interrupted || message.kind == Kind::kCancel;
       } else {
@@ -142,13 +167,14 @@ class FakeLinks final : public LinkPort {
       return nullptr;
     }
     it.running = true;
+    it.range = Running();
     it.begun.push_back(it.held.front());
     it.begun_ids.insert(it.held.front().id);
     return &it.begun.back();
   }
   bool complete(std::uint32_t link) {
     Link& it = links_[link];
-    if (!it.running || it.killed) {
+    if (!it.running || it.killed || in_range(link)) {
       return false;
     }
     it.answers.push_back({LinkMessage::kResult, it.held.front().id});
@@ -156,6 +182,46 @@ class FakeLinks final : public LinkPort {
     it.running = it.interrupted = false;
     return true;
   }
+  // --- what it does with a range ---
+  bool in_range(std::uint32_t link) const {
+    const Link& it = links_[link];
+    return it.running && !it.killed && it.held.front().is_range();
+  }
+  const Message& running(std::uint32_t link) const { return links_[link].held.front(); }
+  bool range_over(std::uint32_t link) const {
+    return !links_[link].range.begun && links_[link].range.progress == running(link).count();
+  }
+  // Begins the next element. False: it was skipped.
+  bool begin_element(std::uint32_t link) {
+    Link& it = links_[link];
+    const std::uint64_t bit = std::uint64_t{1} << it.range.progress;
+    if ((it.held.front().taken & bit) != 0) {
+      add_entry(it, {kEntrySkip});
+      return false;
+    }
+    it.held.front().taken |= bit;
+    return it.range.begun = true;
+  }
+  void finish_element(std::uint32_t link, bool large) {
+    Link& it = links_[link];
+    if (large) {
+      it.answers.push_back({LinkMessage::kElement, it.held.front().id, it.range.progress});
+      add_entry(it, {kEntrySkip});
+    } else {
+      std::vector<std::uint8_t> entry(5, 4);
+      const std::uint32_t number = it.held.front().element(it.range.progress);
+      std::memcpy(entry.data() + 1, &number, 4);
+      add_entry(it, entry);
+    }
+    it.range.begun = it.interrupted = false;
+  }
+  void finish_range(std::uint32_t link, std::uint32_t element_ns, bool damaged) {
+    Link& it = links_[link];
+    report(it, element_ns, true, damaged);
+    it.held.pop_front();
+    it.running = it.interrupted = false;
+  }
+
   // It ends of its own will, between two tasks.
   bool leave(std::uint32_t link) {
     Link& it = links_[link];
@@ -178,15 +244,27 @@ class FakeLinks final : public LinkPort {
     }
     const Answer answer = it.answers.front();
     it.answers.pop_front();
-    std::erase_if(it.unanswered, [&](const Message& message) { return message.id == answer.id; });
+    if (answer.type != LinkMessage::kElement && (answer.type != LinkMessage::kRange || answer.report.final)) {
+      std::erase_if(it.unanswered, [&](const Message& message) { return message.id == answer.id; });
+    }
     switch (answer.type) {
+      case LinkMessage::kElement:
+        pool.on_link_element(link, answer.id, answer.position, result_of(bytes, offset));
+        break;
+      case LinkMessage::kRange: {
+        RangeReport report = answer.report;
+        report.entries = answer.entries.data();
+        report.bytes = static_cast<std::uint32_t>(answer.entries.size());
+        pool.on_link_range(link, answer.id, report);
+        break;
+      }
       case LinkMessage::kResult: tell_result(pool, link, answer.id, bytes, offset); break;
       case LinkMessage::kRetracted: pool.on_link_retracted(link, answer.id); break;
       default: pool.on_link_leaving(link); break;
     }
     return answer;
   }
-  void tell_result(Pool& pool, std::uint32_t link, std::uint64_t id, std::uint64_t bytes, std::uint64_t offset) {
+  SlotResult result_of(std::uint64_t bytes, std::uint64_t offset) {
     static const std::uint8_t zeros[runtime::kInlineResultBytes] = {};
     SlotResult result;
     result.bytes = bytes;
@@ -195,7 +273,10 @@ class FakeLinks final : public LinkPort {
     if (result.inline_bytes == nullptr) {
       world_.allocate(offset);
     }
-    pool.on_link_result(link, id, result);
+    return result;
+  }
+  void tell_result(Pool& pool, std::uint32_t link, std::uint64_t id, std::uint64_t bytes, std::uint64_t offset) {
+    pool.on_link_result(link, id, result_of(bytes, offset));
   }
   void die(Pool& pool, std::uint32_t link, std::int32_t pid = 0) {
     Link& it = links_[link];
@@ -215,11 +296,26 @@ class FakeLinks final : public LinkPort {
   // Then it runs the first of what it has, to the end. False: it has nothing.
   bool run_one(Pool& pool, std::uint32_t link) {
     settle(pool, link);
-    const bool any = begin(link) != nullptr && complete(link);
+    const bool any = begin(link) != nullptr;
+    if (in_range(link)) {
+      run_range(link);
+    } else if (any) {
+      complete(link);
+    }
     while (tell_answer(pool, link)) {
     }
     settle(pool, link);
     return any;
+  }
+
+  // To its end.
+  void run_range(std::uint32_t link) {
+    while (!range_over(link)) {
+      if (links_[link].range.begun || begin_element(link)) {
+        finish_element(link, false);
+      }
+    }
+    finish_range(link, 1000, false);
   }
 
   // --- LinkPort ---
@@ -246,6 +342,10 @@ class FakeLinks final : public LinkPort {
     expect_sent(link, id);
     up(link).control.push_back({Kind::kCancel, id, {}, {}, {}});
   }
+  void cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position) override {
+    expect_sent(link, id);
+    up(link).control.push_back({Kind::kCancelElement, id, {}, {}, {}, position});
+  }
   void retract(std::uint32_t link, std::uint64_t id) override {
     expect_sent(link, id);
     up(link).control.push_back({Kind::kRetract, id, {}, {}, {}});
@@ -254,6 +354,47 @@ class FakeLinks final : public LinkPort {
   void stop(std::uint32_t link) override { up(link).stopped = true; }
 
  private:
+  static void add_entry(Link& it, const std::vector<std::uint8_t>& entry) {
+    it.range.entries.insert(it.range.entries.end(), entry.begin(), entry.end());
+    ++it.range.count;
+    ++it.range.progress;
+  }
+  static void report(Link& it, std::uint32_t element_ns, bool final, bool damaged) {
+    Message& message = it.held.front();
+    const std::uint64_t all = message.count() == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << message.count()) - 1;
+    it.range.given_back |= all & ~message.taken;
+    message.taken = all;
+    Answer answer{LinkMessage::kRange, message.id};
+    answer.report.taken = it.range.given_back;
+    answer.report.count = damaged ? 0 : it.range.count;
+    answer.report.element_ns = element_ns;
+    answer.report.final = final;
+    answer.report.damaged = damaged;
+    answer.entries.swap(it.range.entries);
+    it.range.count = 0;
+    it.answers.push_back(answer);
+  }
+  // True: that was all that it asks for.
+  bool about_elements(Link& it, std::size_t place, const Message& message) {
+    const bool runs = place == 0 && it.running;
+    Message& range = it.held[place];
+    if (message.kind == Kind::kRetract && runs) {
+      report(it, 0, false, false);
+      return true;
+    }
+    if (message.kind != Kind::kCancelElement) {
+      EXPECT_EQ(message.kind, Kind::kRetract) << "a range is cancelled by element";
+      return false;
+    }
+    const std::uint64_t bit = std::uint64_t{1} << message.position;
+    if ((range.taken & bit) == 0) {
+      range.taken |= bit;
+    } else if (runs) {
+      it.interrupted = it.range.begun && it.range.progress == message.position;
+      report(it, 0, false, false);
+    }
+    return true;
+  }
   // A control message overtakes data that has not left.
   void expect_sent(std::uint32_t link, std::uint64_t id) {
     for (const std::deque<Message>* queue : {&up(link).outbox, &up(link).untold}) {

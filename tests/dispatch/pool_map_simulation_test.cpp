@@ -7,10 +7,19 @@
 #include <random>
 #include <set>
 
+#include "fake_links.hpp"
 #include "fake_world.hpp"
 
 namespace setsuna::dispatch {
 namespace {
+
+struct Shape {
+  bool dispatcher = true;
+  bool seeded = false;
+  bool locals = true;
+  std::uint32_t links = 0;
+  std::uint32_t prefetch = 0;
+};
 
 struct Expectation {
   bool cancelled = false;
@@ -26,15 +35,16 @@ struct Expectation {
 
 class MapSimulation {
  public:
-  MapSimulation(std::uint32_t seed, bool dispatcher, bool seeded) : random_(seed), world_(8, 6) {
+  MapSimulation(std::uint32_t seed, const Shape& shape)
+      : shape_(shape), seed_(seed), random_(seed), world_(8, 6), links_(world_) {
     PoolConfig config;
-    config.dispatcher = dispatcher;
-    dispatcher_ = dispatcher;
-    config.seeded = seeded;
+    config.dispatcher = shape.dispatcher;
+    config.seeded = shape.seeded;
+    config.prefetch = shape.prefetch;
     config.stream = stream_from_seed(static_cast<std::int32_t>(seed));
     config.daemon_max = 6;
     config.cancel_grace_ns = 50;
-    pool_ = std::make_unique<Pool>(config, world_, world_, world_);
+    pool_ = std::make_unique<Pool>(config, world_, world_, world_, &links_);
     pool_->set_trace(&trace_);
     pool_->set_store(
         [](void* self, const std::uint8_t*, std::uint64_t, std::uint64_t* offset) {
@@ -47,11 +57,15 @@ class MapSimulation {
 
   void run(int steps) {
     std::uint32_t epoch = 0;
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2 && shape_.locals; ++i) {
       pool_->add_daemon(false, &epoch);
     }
     for (int i = 0; i < steps; ++i) {
       step();
+      for (std::uint32_t moves = 3 * shape_.links; moves > 0; --moves) {
+        link_step(pick(shape_.links));
+      }
+      feed();
       check();
     }
     finish();
@@ -77,7 +91,7 @@ class MapSimulation {
       case 3: cancel(); break;
       case 4: drop(); break;
       case 5:
-        now_ns_ += pick(40);
+        now_ns_ += pick(8) == 0 ? 4'000'000 : pick(40);
         pool_->on_time(now_ns_);
         break;
       case 6:
@@ -100,7 +114,7 @@ class MapSimulation {
     static const std::uint8_t bytes[64] = {};
     SubmitSpec spec;
     spec.bytes = bytes;
-    spec.length = pick(64);
+    spec.length = 1 + pick(63);
     if (pick(4) == 0) {
       spec.in_area = true;
       spec.area_offset = new_block();
@@ -196,7 +210,138 @@ class MapSimulation {
     }
   }
 
-  void note_begun(std::uint64_t name) { EXPECT_TRUE(begun_.insert(name).second) << "an element was begun twice"; }
+  void note_begun(std::uint64_t name) {
+    begun_.insert(name);
+    EXPECT_LE(++runs_[name], 1 + again_[name]) << "an element was begun too often";
+  }
+
+  // --- Remote daemons ---
+
+  std::uint64_t name_of(const FakeLinks::Message& message, std::uint32_t position) {
+    std::uint64_t element = 0;
+    if (message.is_range()) {
+      element = message.element(position);
+    } else {
+      std::memcpy(&element, message.bytes.data(), sizeof(element));
+    }
+    return (keys_[message.content.const_offset] << 32) | element;
+  }
+  static bool is_element(const FakeLinks::Message& message) {
+    return !message.is_range() && (message.content.flags & runtime::kTaskIndexed) != 0;
+  }
+
+  void link_step(std::uint32_t link) {
+    if (!links_[link].up) {
+      if (pick(20) == 0) {
+        links_.join(*pool_);
+      }
+      return;
+    }
+    switch (pick(14)) {
+      case 0:
+      case 1: links_.transmit(link); break;
+      case 2:
+      case 3: links_.receive_data(link); break;
+      case 4: links_.receive_control(link); break;
+      case 5: links_.tell_sent(*pool_, link); break;
+      case 6:
+      case 7: tell_answer(link); break;
+      case 8:
+        if (pick(60) == 0) {
+          links_.leave(link);
+        }
+        if (pick(60) == 0 || (links_[link].killed && pick(3) == 0)) {
+          lose(link);
+        }
+        break;
+      default: run_link(link); break;
+    }
+  }
+
+  void tell_answer(std::uint32_t link) {
+    const bool large = pick(4) == 0;
+    next_block_ += large ? 64 : 0;
+    links_.tell_answer(*pool_, link, large ? 5000 : pick(100), next_block_);
+  }
+
+  // It begins a task, or an element, or ends one.
+  void run_link(std::uint32_t link) {
+    if (!links_[link].running) {
+      const FakeLinks::Message* message = links_.begin(link);
+      if (message != nullptr && is_element(*message)) {
+        note_begun(name_of(*message, 0));
+      }
+    } else if (!links_.in_range(link)) {
+      links_.complete(link);
+    } else if (links_[link].range.begun) {
+      const bool large = pick(8) == 0;
+      links_.finish_element(link, large);
+      if (large || pick(30) == 0) {
+        links_.finish_range(link, 1 + pick(3) * 100'000, false);
+      }
+    } else if (links_.range_over(link)) {
+      links_.finish_range(link, 1 + pick(2) * 1000, pick(40) == 0);
+    } else {
+      const std::uint32_t position = links_[link].range.progress;
+      if (links_.begin_element(link)) {
+        note_begun(name_of(links_.running(link), position));
+      }
+    }
+  }
+
+  // The connection ends, and with it what was on its way. Of the oldest unanswered task the pool knows that it may have begun,
+  // or all of a range; of a link that has said that it leaves, that none has. What it gives to another may run again.
+  void lose(std::uint32_t link) {
+    const FakeLinks::Link& it = links_[link];
+    const bool leaving = pool_->links()[link].state == LinkInfo::State::kLeaving;
+    bool oldest = true;
+    for (const FakeLinks::Message& message : it.unanswered) {
+      const bool known = oldest && !leaving;
+      oldest = oldest && message.content.kind == TaskKind::kReplay;
+      for (std::uint32_t i = 0; message.is_range() && i < message.count(); ++i) {
+        known ? static_cast<void>(lost_.insert(name_of(message, i))) : static_cast<void>(++again_[name_of(message, i)]);
+      }
+      if (is_element(message)) {
+        known ? static_cast<void>(lost_.insert(name_of(message, 0))) : static_cast<void>(++again_[name_of(message, 0)]);
+      }
+    }
+    links_.die(*pool_, link);
+  }
+
+  // The reactor, when it gets to it.
+  void feed() {
+    if (!pool_->links_hungry() || pick(4) == 0) {
+      return;
+    }
+    pool_->feed_links();
+    for (std::uint32_t link = 0; link < links_.size() && world_.anything_ready(); ++link) {
+      const FakeLinks::Link& it = links_[link];
+      const bool takes = it.up && !it.killed && pool_->links()[link].state == LinkInfo::State::kOnline;
+      EXPECT_TRUE(!takes || !it.unanswered.empty()) << "link " << link << " idles beside a task that waits";
+    }
+  }
+
+  void run_links_on() {
+    for (std::uint32_t link = 0; link < links_.size(); ++link) {
+      if (links_[link].up && (links_[link].killed || (links_[link].left && links_[link].answers.empty()))) {
+        lose(link);
+      }
+      if (!links_[link].up) {
+        continue;
+      }
+      links_.settle(*pool_, link);
+      for (int i = 0; i < 8; ++i) {
+        run_link(link);
+        tell_answer(link);
+      }
+    }
+    if (shape_.links > 0 && !pool_->closed()) {
+      if (pool_->links_online() == 0) {
+        links_.join(*pool_);
+      }
+      pool_->feed_links();
+    }
+  }
 
   void everywhere() {
     static const std::uint8_t bytes[8] = {};
@@ -291,7 +436,7 @@ class MapSimulation {
       pool_->on_online(index, epoch);
     }
     world_.spawned.clear();
-    if (pool_->alive() == 0) {
+    if (shape_.locals && pool_->alive() == 0) {
       std::uint32_t epoch = 0;
       pool_->add_daemon(false, &epoch);
     }
@@ -315,7 +460,8 @@ class MapSimulation {
       case ErrorCode::kReset:
         EXPECT_FALSE(expected.cancelled);
         // Elements that nobody had begun go to others, unless they waited for this daemon alone.
-        EXPECT_TRUE(!expected.element || begun_.contains(expected.name) || !dispatcher_ || pool_->gave_up());
+        EXPECT_TRUE(!expected.element || begun_.contains(expected.name) || !shape_.dispatcher || pool_->gave_up() ||
+                    lost_.contains(expected.name));
         break;
       case ErrorCode::kClosed: EXPECT_TRUE(pool_->closed()); break;
     }
@@ -349,6 +495,9 @@ class MapSimulation {
 
   // Everything resolves once daemons run on and nothing more happens to them; then every block is back.
   void finish() {
+    if (seed_ % 4 == 0) {
+      pool_->reset();  // in the middle
+    }
     for (int round = 0; round < 8000 && pool_->unfinished() > 0; ++round) {
       start_spawned();
       for (std::uint32_t d = 0; d < world_.daemon_max(); ++d) {
@@ -357,6 +506,7 @@ class MapSimulation {
         }
         run_on(d);
       }
+      run_links_on();
       pool_->progress();
       if (round % 16 == 0) {
         check();
@@ -364,13 +514,22 @@ class MapSimulation {
     }
     EXPECT_EQ(pool_->unfinished(), 0U) << "tasks that nobody runs";
     world_.held_blocks.clear();
-    for (int i = 0; i < 2000; ++i) {  // abandoned tasks end too
+    for (int i = 0; i < 800; ++i) {  // abandoned tasks end too
       for (std::uint32_t d = 0; d < world_.daemon_max(); ++d) {
         run_on(d);
       }
+      run_links_on();
       pool_->progress();
     }
-    pool_->reset();
+    for (std::uint32_t link = 0; link < links_.size(); ++link) {
+      if (links_[link].up) {
+        EXPECT_TRUE(links_[link].unanswered.empty()) << "link " << link << " has not answered all";
+        links_.die(*pool_, link);
+      }
+    }
+    if (!pool_->closed()) {
+      pool_->reset();
+    }
     for (const auto& [index, expected] : tasks_) {
       judge(index, expected);
       pool_->drop(index);
@@ -384,27 +543,31 @@ class MapSimulation {
     expect_each_told_once(trace_);
   }
 
+  const Shape shape_;
+  const std::uint32_t seed_;
   std::mt19937 random_;
   FakeWorld world_;
+  FakeLinks links_;
   Trace trace_{+[]() -> std::uint64_t { return 1; }, 16 * Trace::kChunk};
   std::unique_ptr<Pool> pool_;
   std::map<std::uint32_t, Expectation> tasks_;
   std::uint64_t now_ns_ = 1;
   std::uint64_t next_block_ = 0;
-  bool dispatcher_ = true;
   std::uint64_t maps_ = 0;
   std::map<std::uint64_t, std::uint64_t> keys_;  // maps by the block of their constant
   std::set<std::uint64_t> begun_;
+  std::map<std::uint64_t, int> runs_, again_;    // how often an element has begun, and may more than once
+  std::set<std::uint64_t> lost_;                 // may have been: their link died
   std::map<std::uint32_t, bool> element_begun_;  // by daemon
 };
 
-class PoolMapSimulation : public testing::TestWithParam<std::tuple<bool, bool>> {};
+class PoolMapSimulation : public testing::TestWithParam<Shape> {};
 
 TEST_P(PoolMapSimulation, EveryElementResolvesOnceAndIsBegunOnce) {
-  const auto [dispatcher, seeded] = GetParam();
-  for (std::uint32_t seed = 1; seed <= 150; ++seed) {
+  const std::uint32_t seeds = GetParam().links > 0 ? 60 : 150;
+  for (std::uint32_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    MapSimulation simulation(seed, dispatcher, seeded);
+    MapSimulation simulation(seed, GetParam());
     simulation.run(400);
     if (testing::Test::HasFailure()) {
       return;
@@ -412,7 +575,20 @@ TEST_P(PoolMapSimulation, EveryElementResolvesOnceAndIsBegunOnce) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, PoolMapSimulation, testing::Combine(testing::Bool(), testing::Bool()));
+constexpr Shape kShapes[] = {
+    {false, false, true, 0, 0},  {false, true, true, 0, 0},  {true, false, true, 0, 0},
+    {true, true, true, 0, 0},    {true, false, false, 3, 0}, {true, true, false, 3, 4},
+    {true, false, false, 2, 16}, {true, true, true, 2, 4},   {false, true, true, 2, 4},
+};
+
+std::string name_of(const testing::TestParamInfo<Shape>& info) {
+  const Shape& shape = info.param;
+  return std::string(shape.dispatcher ? "Shared" : "RoundRobin") + (shape.seeded ? "Seeded" : "") +
+         (shape.locals ? "Locals" : "") + std::to_string(shape.links) + "Links" + std::to_string(shape.prefetch) +
+         "Ahead";
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, PoolMapSimulation, testing::ValuesIn(kShapes), name_of);
 
 }  // namespace
 }  // namespace setsuna::dispatch

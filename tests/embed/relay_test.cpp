@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <memory>
+#include <numeric>
 #include <optional>
 
+#include "dispatch/map_range.hpp"
 #include "fake_connection.hpp"
 #include "rbridge/embed/link_greeting.hpp"
 #include "runtime/daemon_port.hpp"
@@ -96,7 +99,26 @@ class FakeEvaluator {
     }
     finish();
   }
+  // --- of a range ---
+  bool begin_element() { return port_.take_element(claim_, position_); }
+  void finish_element(std::span<const std::uint8_t> entry) {
+    std::memcpy(slot().result + at_, entry.data(), entry.size());
+    at_ += entry.size();
+    port_.publish_progress(claim_, ++position_);
+  }
+  bool element_cancelled() const { return port_.cancel_wanted(Port::pack_element(Port::pack(claim_), position_)); }
+  void finish_in_area(std::size_t bytes) {
+    const runtime::Block block = arena_.alloc(bytes);
+    ASSERT_TRUE(block);
+    std::array<std::uint8_t, dispatch::kEntryAreaBytes> entry{dispatch::kEntryArea, 0};
+    const std::uint64_t size = bytes;
+    std::memcpy(entry.data() + 2, &block.offset, sizeof(block.offset));
+    std::memcpy(entry.data() + 10, &size, sizeof(size));
+    finish_element(entry);
+  }
   void finish() {
+    position_ = 0;
+    at_ = 0;
     port_.clear_current();
     bool signal = false;
     ASSERT_TRUE(port_.complete(claim_, &signal));
@@ -118,6 +140,8 @@ class FakeEvaluator {
   Port port_;
   runtime::SegmentArena arena_;
   runtime::Claim claim_;
+  std::uint32_t position_ = 0;
+  std::size_t at_ = 0;
 };
 
 std::vector<std::byte> pattern(std::size_t bytes, int seed) {
@@ -163,6 +187,17 @@ class RelayTest : public ::testing::Test {
     message.kind = kind;
     message.const_key = key;
     host(LinkMessage::kTask, id, bytes_of(message), argument);
+  }
+  void range(std::uint64_t id, std::uint32_t count) {
+    std::vector<std::uint32_t> elements(count);
+    std::iota(elements.begin(), elements.end(), 100U);
+    task(id, std::as_bytes(std::span(elements)), 0, TaskKind::kMapRange);
+  }
+  dispatch::LinkRange report(std::size_t i) const {
+    EXPECT_EQ(connection_->sent.at(i).type, wire(LinkMessage::kRange));
+    dispatch::LinkRange said;
+    std::memcpy(&said, connection_->sent.at(i).head.data(), sizeof(said));
+    return said;
   }
   // What the reactor does once the doorbell's descriptor is readable. False: it is not.
   bool ring() {
@@ -544,6 +579,128 @@ TEST_F(RelayTest, ATaskThatHasBegunIsNotRetracted) {
   evaluator_->complete({});
   ASSERT_TRUE(ring());
   EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kResult)));
+}
+
+// --- Ranges ------------------------------------------------------------------------------------------------
+
+constexpr std::uint8_t kOne[] = {2, 7, 8}, kTwo[] = {1, 9};
+
+TEST_F(RelayTest, ARangeIsAnsweredByOneReport) {
+  welcome();
+  range(5, 2);
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_EQ(evaluator_->slot().kind, TaskKind::kMapRange);
+  ASSERT_TRUE(evaluator_->begin_element());
+  evaluator_->finish_element(kOne);
+  ASSERT_TRUE(evaluator_->begin_element());
+  evaluator_->finish_element(kTwo);
+  evaluator_->slot().elapsed_ns = 1234;
+  evaluator_->finish();
+  ASSERT_TRUE(ring());
+  ASSERT_EQ(connection_->sent.size(), 1U);
+  const dispatch::LinkRange said = report(0);
+  EXPECT_EQ(said.count, 2U);
+  EXPECT_EQ(said.taken, 0U);
+  EXPECT_EQ(said.final, 1);
+  EXPECT_EQ(said.element_ns, 1234U);
+  EXPECT_TRUE(same(connection_->sent[0].body, std::as_bytes(std::span<const std::uint8_t>({2, 7, 8, 1, 9}))));
+}
+
+TEST_F(RelayTest, ALargeOutcomeOfARangeGoesFromWhereItLies) {
+  welcome();
+  range(5, 3);
+  ASSERT_TRUE(evaluator_->claim());
+  ASSERT_TRUE(evaluator_->begin_element());
+  evaluator_->finish_element(kTwo);
+  ASSERT_TRUE(evaluator_->begin_element());
+  evaluator_->finish_in_area(100'000);
+  evaluator_->finish();
+  ASSERT_TRUE(ring());
+  ASSERT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kElement), wire(LinkMessage::kRange)));
+  dispatch::LinkElement element;
+  std::memcpy(&element, connection_->sent[0].head.data(), sizeof(element));
+  EXPECT_EQ(element.position, 1U);
+  EXPECT_EQ(connection_->sent[0].body.size(), 100'000U);
+  EXPECT_EQ(report(1).count, 2U);
+  EXPECT_EQ(report(1).taken, 4U) << "what was not begun is given back";
+  EXPECT_TRUE(
+      same(connection_->sent[1].body, std::as_bytes(std::span<const std::uint8_t>({1, 9, dispatch::kEntrySkip}))));
+  connection_->sent_out(connection_->sent[0].ticket);
+  evaluator_->drain();
+  EXPECT_EQ(evaluator_->bytes_in_use(), 0U);
+}
+
+TEST_F(RelayTest, OfARangeThatRunsTheRestIsGivenBack) {
+  welcome();
+  range(5, 4);
+  ASSERT_TRUE(evaluator_->claim());
+  ASSERT_TRUE(evaluator_->begin_element());
+  evaluator_->finish_element(kOne);
+  ASSERT_TRUE(evaluator_->begin_element());
+  host(LinkMessage::kRetract, 5);
+  ASSERT_EQ(connection_->sent.size(), 1U);
+  EXPECT_EQ(report(0).count, 1U);
+  EXPECT_EQ(report(0).taken, 12U);
+  EXPECT_EQ(report(0).final, 0);
+  evaluator_->finish_element(kTwo);
+  EXPECT_FALSE(evaluator_->begin_element());
+  evaluator_->finish();
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(report(1).count, 1U) << "only what is new";
+  EXPECT_EQ(report(1).taken, 12U);
+  EXPECT_TRUE(same(connection_->sent[1].body, std::as_bytes(std::span<const std::uint8_t>({1, 9}))));
+}
+
+TEST_F(RelayTest, OneElementOfARangeIsCancelled) {
+  welcome();
+  range(5, 4);
+  const dispatch::LinkCancel last{3}, second{1};
+  host(LinkMessage::kCancel, 5, bytes_of(last));
+  EXPECT_THAT(connection_->sent, IsEmpty()) << "it has not begun";
+  ASSERT_TRUE(evaluator_->claim());
+  ASSERT_TRUE(evaluator_->begin_element());
+  evaluator_->finish_element(kOne);
+  ASSERT_TRUE(evaluator_->begin_element());
+  EXPECT_FALSE(evaluator_->element_cancelled());
+  host(LinkMessage::kCancel, 5, bytes_of(second));
+  EXPECT_TRUE(evaluator_->element_cancelled());
+  EXPECT_EQ(process_.interrupts, 1);
+  EXPECT_EQ(report(0).taken, 12U);
+  EXPECT_EQ(report(0).count, 1U);
+}
+
+TEST_F(RelayTest, ScribbledEntriesAreNotBelieved) {
+  welcome();
+  range(5, 2);
+  ASSERT_TRUE(evaluator_->claim());
+  ASSERT_TRUE(evaluator_->begin_element());
+  evaluator_->finish_element(kOne);
+  ASSERT_TRUE(evaluator_->begin_element());
+  const std::array<std::uint8_t, dispatch::kEntryAreaBytes> wild{dispatch::kEntryArea, 0, 0xFF, 0xFF, 0xFF};
+  evaluator_->finish_element(wild);
+  evaluator_->finish();
+  ASSERT_TRUE(ring());
+  ASSERT_EQ(connection_->sent.size(), 1U);
+  EXPECT_EQ(report(0).count, 1U);
+  EXPECT_EQ(report(0).damaged, 1);
+}
+
+TEST_F(RelayTest, ARangeThatIsNoneEndsTheConnection) {
+  welcome();
+  range(5, 0);
+  EXPECT_THAT(connection_->close_reason, HasSubstr("damaged task"));
+}
+
+TEST_F(RelayTest, AnElementThatRunsIsInterruptedWhenTheHostHasGone) {
+  welcome();
+  range(5, 3);
+  ASSERT_TRUE(evaluator_->claim());
+  ASSERT_TRUE(evaluator_->begin_element());
+  connection_->end("connection reset by peer");
+  EXPECT_EQ(process_.interrupts, 1);
+  EXPECT_TRUE(evaluator_->element_cancelled());
+  evaluator_->finish_element(kOne);
+  EXPECT_FALSE(evaluator_->begin_element());
 }
 
 TEST_F(RelayTest, KillEndsTheProcessAlsoBeforeTheWelcome) {

@@ -58,6 +58,11 @@ void HostLink::send_forget(std::uint64_t key) {
 
 void HostLink::send_control(LinkMessage what, std::uint64_t id) { connection_->send_control(type_of(what), id); }
 
+void HostLink::cancel_element(std::uint64_t id, std::uint32_t position) {
+  const dispatch::LinkCancel head{position};
+  connection_->send_control(type_of(LinkMessage::kCancel), id, bytes_of(head));
+}
+
 void HostLink::stop(bool final) {
   const dispatch::LinkStop head{final ? 1U : 0U};
   connection_->send_control(type_of(LinkMessage::kStop), 0, bytes_of(head));
@@ -108,7 +113,8 @@ void HostLink::on_open() {
 std::byte* HostLink::on_begin(const net::MessageHeader& header, std::span<const std::byte>, std::string* reject) {
   const std::lock_guard<std::mutex> lock(host_.mutex());
   Profile* profile = host_.profile_by_serial(profile_);
-  if (header.type != type_of(LinkMessage::kResult)) {
+  const bool range = header.type == type_of(LinkMessage::kRange) && header.body_bytes <= runtime::kInlineResultBytes;
+  if (!range && header.type != type_of(LinkMessage::kResult) && header.type != type_of(LinkMessage::kElement)) {
     *reject = "it sent a message that a daemon does not send";
     return nullptr;
   }
@@ -138,21 +144,19 @@ void HostLink::on_torn(const net::MessageHeader&) {
   }
 }
 
-void HostLink::take_result(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
-                           std::span<const std::byte> body) {
-  dispatch::LinkResult said;
+// `body` is in the block that it was received into, if it is large.
+dispatch::SlotResult HostLink::outcome(Profile& profile, runtime::ResultStatus status,
+                                       std::span<const std::byte> body) {
   dispatch::SlotResult result;
-  result.status = read_head(head, &said) && said.status <= runtime::ResultStatus::kDamaged
-                      ? said.status
-                      : runtime::ResultStatus::kDamaged;
-  result.bytes = header.body_bytes;
+  result.status = status <= runtime::ResultStatus::kDamaged ? status : runtime::ResultStatus::kDamaged;
+  result.bytes = body.size();
   result.inline_bytes = reinterpret_cast<const std::uint8_t*>(body.data());
   if (receiving_) {
     result.inline_bytes = nullptr;
     result.offset = incoming_;
     receiving_ = false;
-  } else if (header.body_bytes > runtime::kInlineResultBytes) {
-    const runtime::Block block = profile.arena().alloc(header.body_bytes);
+  } else if (body.size() > runtime::kInlineResultBytes) {
+    const runtime::Block block = profile.arena().alloc(body.size());
     if (block) {
       std::memcpy(profile.arena().at(block.offset), body.data(), body.size());
       result.inline_bytes = nullptr;
@@ -166,14 +170,54 @@ void HostLink::take_result(Profile& profile, const net::MessageHeader& header, s
   if (result.bytes == 0) {
     result.inline_bytes = nothing;
   }
-  result.took_ns = said.took_us * runtime::kNanosPerMicro;
-  if (profile.pace.add(said.took_us)) {
+  return result;
+}
+
+void HostLink::answered(Profile& profile, std::uint32_t took_us) {
+  if (profile.pace.add(took_us)) {
     profile.pool().set_prefetch(profile.pace.depth());
   }
+}
+
+void HostLink::take_result(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
+                           std::span<const std::byte> body) {
+  dispatch::LinkResult said;
+  said.status = runtime::ResultStatus::kDamaged;
+  read_head(head, &said);
+  dispatch::SlotResult result = outcome(profile, said.status, body);
+  result.took_ns = said.took_us * runtime::kNanosPerMicro;
+  result.element_ns = said.element_ns;
+  answered(profile, said.took_us);
   profile.pool().on_link_result(link_, header.id, result);
-  if (profile.pool().links()[link_].in_flight == 0) {
-    connection_->set_watchful(false);
+}
+
+void HostLink::take_element(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
+                            std::span<const std::byte> body) {
+  dispatch::LinkElement said;
+  said.position = runtime::kRangeMax;  // none
+  read_head(head, &said);
+  profile.pool().on_link_element(link_, header.id, said.position, outcome(profile, said.status, body));
+}
+
+void HostLink::take_range(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
+                          std::span<const std::byte> body) {
+  dispatch::LinkRange said;
+  if (!read_head(head, &said)) {
+    connection_->close("it sent a damaged report");
+    return;
   }
+  dispatch::RangeReport report;
+  report.entries = reinterpret_cast<const std::uint8_t*>(body.data());
+  report.bytes = static_cast<std::uint32_t>(body.size());
+  report.count = said.count;
+  report.taken = said.taken;
+  report.element_ns = said.element_ns;
+  report.final = said.final != 0;
+  report.damaged = said.damaged != 0;
+  if (report.final) {
+    answered(profile, said.took_us);
+  }
+  profile.pool().on_link_range(link_, header.id, report);
 }
 
 void HostLink::on_message(const net::MessageHeader& header, std::span<const std::byte> head,
@@ -186,9 +230,14 @@ void HostLink::on_message(const net::MessageHeader& header, std::span<const std:
     }
     switch (static_cast<LinkMessage>(header.type)) {
       case LinkMessage::kResult: take_result(*profile, header, head, body); break;
+      case LinkMessage::kElement: take_element(*profile, header, head, body); break;
+      case LinkMessage::kRange: take_range(*profile, header, head, body); break;
       case LinkMessage::kRetracted: profile->pool().on_link_retracted(link_, header.id); break;
       case LinkMessage::kLeaving: profile->pool().on_link_leaving(link_); break;
       default: connection_->close("it sent a message that a daemon does not send"); return;
+    }
+    if (profile->pool().links()[link_].in_flight == 0) {
+      connection_->set_watchful(false);
     }
     host_.links_changed(*profile);
   }

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "dispatch/link_wire.hpp"
+#include "dispatch/ports.hpp"
 #include "net/connection.hpp"
 
 namespace setsuna::host {
@@ -26,6 +27,7 @@ class HostLink final : public net::ConnectionSink {
   void send_constant(std::uint64_t key, std::span<const std::byte> body);
   void send_forget(std::uint64_t key);
   void send_control(dispatch::LinkMessage what, std::uint64_t id);
+  void cancel_element(std::uint64_t id, std::uint32_t position);
   void stop(bool final);
   // Its process ends, and if it does not hear that, the link does.
   void kill();
@@ -53,6 +55,12 @@ class HostLink final : public net::ConnectionSink {
   void welcome(Profile& profile);
   void take_result(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
                    std::span<const std::byte> body);
+  void take_element(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
+                    std::span<const std::byte> body);
+  void take_range(Profile& profile, const net::MessageHeader& header, std::span<const std::byte> head,
+                  std::span<const std::byte> body);
+  dispatch::SlotResult outcome(Profile& profile, runtime::ResultStatus status, std::span<const std::byte> body);
+  void answered(Profile& profile, std::uint32_t took_us);
   void release_incoming(Profile& profile);
 
   Host& host_;

@@ -24,6 +24,9 @@ void RemoteLinks::say(LinkMessage what, std::uint32_t link, std::uint64_t id) {
 
 void RemoteLinks::forget_constant(std::uint32_t link, std::uint64_t key) { say(LinkMessage::kForget, link, key); }
 void RemoteLinks::cancel(std::uint32_t link, std::uint64_t id) { say(LinkMessage::kCancel, link, id); }
+void RemoteLinks::cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position) {
+  outbox_.push_back({LinkMessage::kCancel, link, id, {}, 0, 0, position});
+}
 void RemoteLinks::retract(std::uint32_t link, std::uint64_t id) { say(LinkMessage::kRetract, link, id); }
 void RemoteLinks::kill(std::uint32_t link) { say(LinkMessage::kKill, link, 0); }
 void RemoteLinks::stop(std::uint32_t link) { say(LinkMessage::kStop, link, 0); }
@@ -71,7 +74,9 @@ void RemoteLinks::send(Profile& profile, HostLink& to, const Command& command) {
     case LinkMessage::kForget: to.send_forget(command.id); break;
     case LinkMessage::kKill: to.kill(); break;
     case LinkMessage::kStop: to.stop(false); break;
-    default: to.send_control(command.what, command.id); break;
+    default:
+      command.position ? to.cancel_element(command.id, *command.position) : to.send_control(command.what, command.id);
+      break;
   }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "dispatch/link_wire.hpp"
@@ -21,6 +22,7 @@ class RemoteLinks final : public dispatch::LinkPort {
   void send_constant(std::uint32_t link, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes) override;
   void forget_constant(std::uint32_t link, std::uint64_t key) override;
   void cancel(std::uint32_t link, std::uint64_t id) override;
+  void cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position) override;
   void retract(std::uint32_t link, std::uint64_t id) override;
   void kill(std::uint32_t link) override;
   void stop(std::uint32_t link) override;
@@ -46,6 +48,7 @@ class RemoteLinks final : public dispatch::LinkPort {
     dispatch::SlotContent content;  // kTask
     std::uint64_t offset;           // kConstant
     std::uint64_t bytes;
+    std::optional<std::uint32_t> position = {};  // kCancel: of an element in its range
   };
 
   void say(dispatch::LinkMessage what, std::uint32_t link, std::uint64_t id);
