@@ -66,11 +66,14 @@
 #' row, with the times of its last run. Tasks that are not resolved yet have none.
 #'
 #' @section What it costs:
-#' When it is off (the default) nothing. When it is on, 5 to 30 per cent of the rate of the shortest tasks (on 2 busy cores, where
-#' the file is written beside them), 18 MB of shared memory, and in this session 72 bytes for each of the latest 1,048,576 tasks that have resolved (older ones are only counted) and 32 bytes
+#' When it is off (the default) nothing. When it is on, some of the rate of the shortest tasks (4 to 30 per cent were measured on
+#' 2 busy cores, before long floods were kept aside unformatted), 18 MB of shared memory, and in this session 72 bytes for each
+#' of the latest 1,048,576 tasks that have resolved (older ones are only counted) and 32 bytes
 #' for each that has not. The file takes about 1 KB a task, without limit. It is written from a second after the tasks on,
 #' slowly while others come, and to its end by `daemons(0)`, by `setsuna_profile()` and at the end of the session, which takes
-#' some seconds for a million tasks. It is valid JSON between any two writes, whichever daemon was killed. A
+#' some seconds for a million tasks. What a long flood leaves unwritten, beyond half a million tasks, waits as 72 bytes a task
+#' in a file without a name in the trace's folder, and is lost if the session is killed before it is written out. The trace is
+#' valid JSON between any two writes, whichever daemon was killed. A
 #' session that is killed leaves what had been written; amid a write, without the closing bracket, which viewers do not miss.
 #'
 #' @param .compute name of the compute profile; `NULL` for the one in force.

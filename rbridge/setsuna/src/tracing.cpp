@@ -30,10 +30,15 @@ int open_file(const std::string& path) {
   return net::move_high(fd);
 }
 
+std::string folder_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
 }  // namespace
 
 Tracing::Tracing(const std::string& path, const std::string& profile)
-    : path_(path), trace_(&runtime::monotonic_ns), json_(profile, ::getpid()) {
+    : path_(path), trace_(&runtime::monotonic_ns), json_(profile, ::getpid()), spilled_(folder_of(path)) {
   if (path.empty()) {
     return;
   }
@@ -69,7 +74,7 @@ void Tracing::open_area(const runtime::Segment& segment, runtime::SegmentArena& 
 }
 
 std::uint64_t Tracing::due_ns() {
-  if (!file_ || trace_.written() == trace_.end()) {
+  if (!unwritten()) {
     return 0;
   }
   if (due_ns_ == 0) {
@@ -83,14 +88,14 @@ void Tracing::on_time(std::uint64_t now_ns) {
     return;
   }
   write_some();
-  const bool more = file_ && trace_.written() < trace_.end();
+  const bool more = unwritten();
   const bool quiet = activity_ == trace_.activity();
   activity_ = trace_.activity();
   due_ns_ = more ? now_ns + (quiet ? kWriteOnNs : kWriteAfterNs) : 0;
 }
 
 void Tracing::write_all() {
-  while (file_ && trace_.written() < trace_.end()) {
+  while (unwritten()) {
     write_some();
   }
   due_ns_ = 0;
@@ -109,19 +114,60 @@ void Tracing::close() {
 }
 
 void Tracing::on_pressing(dispatch::Trace&) {
-  for (std::uint64_t n = 0; n < dispatch::Trace::kChunk && file_; n += kWrittenAtOnce) {
+  if (spill()) {
+    return;
+  }
+  while (unwritten() && trace_.pressing()) {
     write_some();
   }
 }
 
+// The oldest records that are in the ring only, to the spill. False: it takes no more.
+bool Tracing::spill() {
+  const std::uint64_t from = trace_.written();
+  const std::uint64_t until = std::min(trace_.end(), from + dispatch::Trace::kChunk);
+  if (spilled_.size() == 0) {
+    spilled_from_ = from;
+  }
+  if (!fetch(from, until - from) || !spilled_.append(fetched_.data(), (until - from) * sizeof(dispatch::TraceRecord))) {
+    return false;
+  }
+  trace_.set_written(until);
+  return true;
+}
+
+// To fetched_. False: they are nowhere.
+bool Tracing::fetch(std::uint64_t position, std::size_t count) {
+  fetched_.resize(count);
+  if (position >= trace_.first()) {
+    for (std::size_t n = 0; n < count; ++n) {
+      fetched_[n] = trace_[position + n];
+    }
+    return true;
+  }
+  constexpr std::size_t kBytes = sizeof(dispatch::TraceRecord);
+  return position >= spilled_from_ &&
+         spilled_.read((position - spilled_from_) * kBytes, fetched_.data(), count * kBytes);
+}
+
 void Tracing::write_some() {
-  const std::uint64_t until = std::min(trace_.end(), trace_.written() + kWrittenAtOnce);
+  // The spill ends before what is in the ring only: no stretch is of both.
+  const std::uint64_t end = written_ < trace_.written() ? trace_.written() : trace_.end();
+  const std::uint64_t until = std::min(end, written_ + kWrittenAtOnce);
+  if (!fetch(written_, until - written_)) {
+    give_up("records that were kept aside on its disk cannot be read");
+    return;
+  }
   text_.clear();
-  for (std::uint64_t position = trace_.written(); position < until; ++position) {
-    json_.append(text_, trace_[position], trace_.started_ns());
+  for (const dispatch::TraceRecord& record : fetched_) {
+    json_.append(text_, record, trace_.started_ns());
   }
   put();
-  trace_.set_written(until);
+  written_ = until;
+  if (written_ >= trace_.written()) {
+    spilled_.clear();
+    trace_.set_written(written_);
+  }
 }
 
 // In one write, which begins where the closing bracket stands and ends with another: what a reader finds is an array.

@@ -5,10 +5,12 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "dispatch/trace.hpp"
 #include "dispatch/trace_json.hpp"
 #include "runtime/segment.hpp"
+#include "runtime/spill_file.hpp"
 #include "runtime/trace_area.hpp"
 #include "runtime/unique_fd.hpp"
 
@@ -30,6 +32,7 @@ class Tracing final : private dispatch::TraceSink {
   std::string complaint() const;  // of a file that could not be written to its end; else empty
 
   // Records are written a second after they came: all when tasks have ceased to come and go, else so few that it is not felt.
+  // What a long flood's ring does not hold until then is kept aside as it is: formatting it would slow the flood.
   // When that is next; 0: nothing is to be written.
   std::uint64_t due_ns();
   void on_time(std::uint64_t now_ns);
@@ -43,7 +46,10 @@ class Tracing final : private dispatch::TraceSink {
 
  private:
   void on_pressing(dispatch::Trace& trace) override;
+  bool unwritten() const { return file_ && written_ < trace_.end(); }
+  bool spill();
   void write_some();
+  bool fetch(std::uint64_t position, std::size_t count);
   void put();
   void give_up(const char* why);
 
@@ -55,8 +61,12 @@ class Tracing final : private dispatch::TraceSink {
   dispatch::TraceJson json_;
   runtime::TraceArea<std::atomic> area_;
   runtime::UniqueFd file_;
-  std::uint64_t end_ = 0;  // of the file, without the closing bracket
-  std::string text_;       // that is written next; kept, since fresh memory is slow
+  std::uint64_t end_ = 0;      // of the file, without the closing bracket
+  std::string text_;           // that is written next; kept, since fresh memory is slow
+  std::uint64_t written_ = 0;  // so many records are in the file; Trace::written() counts those that were spilled, too
+  runtime::SpillFile spilled_;
+  std::uint64_t spilled_from_ = 0;              // position of the first one in there
+  std::vector<dispatch::TraceRecord> fetched_;  // out of the ring or the spill
   std::uint64_t due_ns_ = 0;
   std::uint64_t activity_ = 0;  // Trace::activity() when last looked at
   bool open_ = false;
