@@ -1,5 +1,5 @@
 // The codec beside R_Serialize / R_Unserialize (version 3, native binary format, into memory that is kept), on values as tasks
-// have them. Each row times the codec; the counter vs_R is R's time for the same value, measured in the same run, over ours.
+// have them. Each value is timed in both.
 #include <Rembedded.h>
 #include <benchmark/benchmark.h>
 
@@ -113,72 +113,56 @@ SEXP decode_from(const Bytes& block, codec::ViewSource* source) {
   return codec::decode(&cursor);
 }
 
-template <typename F>
-double seconds(F&& work) {
-  const auto from = Clock::now();
-  work();
-  return std::chrono::duration<double>(Clock::now() - from).count();
-}
-
-// As many repetitions as take about 0.2 s, after a warm-up.
-template <typename F>
-double seconds_each(F&& work) {
-  work();
-  std::size_t times = 1;
-  for (;;) {
-    const double spent = seconds([&] {
-      for (std::size_t i = 0; i < times; ++i) work();
-    });
-    if (spent > 0.2) return spent / static_cast<double>(times);
-    times = spent < 0.002 ? times * 10 : static_cast<std::size_t>(static_cast<double>(times) * 0.25 / spent) + 1;
-  }
-}
-
-void report(benchmark::State& state, double ours, double theirs, std::size_t our_bytes, std::size_t their_bytes) {
-  state.counters["vs_R"] = theirs / ours;
-  state.counters["bytes"] = static_cast<double>(our_bytes);
-  state.counters["R_bytes"] = static_cast<double>(their_bytes);
-}
-
-void bench_encode(benchmark::State& state, const char* code) {
-  SEXP x = value_of(code);
+// What a value is as bytes, in either form.
+struct Encoded {
   codec::EncodeBuffer buf{};
   Bytes block{};
   Bytes serialized{};
-  for (auto _ : state) encode_to(x, &buf, &block);
-  const double ours = seconds_each([&] { encode_to(x, &buf, &block); });
-  const double theirs = seconds_each([&] { r_serialize(x, &serialized); });
-  report(state, ours, theirs, block.size, serialized.size);
-  codec::encode_free(&buf);
-  std::free(block.data);
-  std::free(serialized.data);
-  R_ReleaseObject(x);
+  SEXP x;
+
+  explicit Encoded(const char* code) : x(value_of(code)) {
+    encode_to(x, &buf, &block);
+    r_serialize(x, &serialized);
+  }
+  Encoded(const Encoded&) = delete;
+  Encoded& operator=(const Encoded&) = delete;
+  ~Encoded() {
+    R_gc();  // views of the block
+    codec::encode_free(&buf);
+    std::free(block.data);
+    std::free(serialized.data);
+    R_ReleaseObject(x);
+  }
+};
+
+void bench_encode(benchmark::State& state, const char* code) {
+  Encoded value(code);
+  for (auto _ : state) encode_to(value.x, &value.buf, &value.block);
+  state.counters["bytes"] = static_cast<double>(value.block.size);
+}
+
+void bench_r_serialize(benchmark::State& state, const char* code) {
+  Encoded value(code);
+  for (auto _ : state) r_serialize(value.x, &value.serialized);
+  state.counters["bytes"] = static_cast<double>(value.serialized.size);
 }
 
 void bench_decode(benchmark::State& state, const char* code, bool views) {
-  SEXP x = value_of(code);
-  codec::EncodeBuffer buf{};
-  Bytes block{};
-  Bytes serialized{};
-  encode_to(x, &buf, &block);
-  r_serialize(x, &serialized);
+  Encoded value(code);
   codec::ViewSource source{};
-  source.base = block.data;
-  source.len = block.size;
-  codec::ViewSource* from = views ? &source : nullptr;
-  const auto once = [&] {
-    benchmark::DoNotOptimize(decode_from(block, from));
+  source.base = value.block.data;
+  source.len = value.block.size;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(decode_from(value.block, views ? &source : nullptr));
     if (views) codec::detach_unreferenced(&source);
-  };
-  for (auto _ : state) once();
-  const double ours = seconds_each(once);
-  const double theirs = seconds_each([&] { benchmark::DoNotOptimize(r_unserialize(&serialized)); });
-  report(state, ours, theirs, block.size, serialized.size);
-  R_gc();
-  codec::encode_free(&buf);
-  std::free(block.data);
-  std::free(serialized.data);
-  R_ReleaseObject(x);
+  }
+  state.counters["bytes"] = static_cast<double>(value.block.size);
+}
+
+void bench_r_unserialize(benchmark::State& state, const char* code) {
+  Encoded value(code);
+  for (auto _ : state) benchmark::DoNotOptimize(r_unserialize(&value.serialized));
+  state.counters["bytes"] = static_cast<double>(value.serialized.size);
 }
 
 struct Value {
@@ -213,8 +197,12 @@ bool register_all() {
     const char* code = value.code;
     const std::string name = value.name;
     benchmark::RegisterBenchmark(("encode/" + name).c_str(), [code](benchmark::State& s) { bench_encode(s, code); });
+    benchmark::RegisterBenchmark(("r_serialize/" + name).c_str(),
+                                 [code](benchmark::State& s) { bench_r_serialize(s, code); });
     benchmark::RegisterBenchmark(("decode/" + name).c_str(),
                                  [code](benchmark::State& s) { bench_decode(s, code, false); });
+    benchmark::RegisterBenchmark(("r_unserialize/" + name).c_str(),
+                                 [code](benchmark::State& s) { bench_r_unserialize(s, code); });
   }
   for (const Value& value : {kValues[16], kValues[17]}) {
     const char* code = value.code;
