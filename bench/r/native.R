@@ -54,7 +54,7 @@ native_system <- function(name) {
   if (any(hit)) known[[which(hit)[1L]]] else "setsuna"
 }
 
-add_row("native", 70, function(budget) {
+add_row("native", 120, function(budget) {
   for (peer in native_peers) {
     if (!has_native(peer$program, peer$benchmark)) leave_out(peer$name, "was not there when the C++ benchmarks were built")
   }
