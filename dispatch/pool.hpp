@@ -306,7 +306,7 @@ class Pool final : private HarvestSink, private ReapSink {
   void read_entries(std::uint32_t slot);
   void resolve_element(MapRange& range, std::uint32_t position, const RangeEntry& entry);
   void give_back_elements(std::uint32_t slot, std::uint64_t positions);
-  void damage_elements(std::uint32_t slot);
+  void damage_elements(std::uint32_t slot, std::uint64_t positions);
   void dissolve_range(std::uint32_t slot);
   void end_range(std::uint32_t slot, std::uint32_t element_ns);
   void orphan_range(std::uint32_t slot);
@@ -325,7 +325,6 @@ class Pool final : private HarvestSink, private ReapSink {
   void take_back_from_link(std::uint32_t slot, std::uint64_t positions);
   void end_link_range(std::uint32_t slot, const RangeReport& report);
   void answer_whole_range(std::uint32_t slot, const SlotResult& result);
-  void damage_unread(std::uint32_t slot);
   void release_range_slot(std::uint32_t slot);
   void lose_range(std::uint32_t slot, bool unbegun, std::uint32_t* begun);
   void close_link_range(std::uint32_t slot);

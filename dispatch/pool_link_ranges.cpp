@@ -90,7 +90,7 @@ void Pool::take_back_from_link(std::uint32_t slot, std::uint64_t positions) {
 void Pool::end_link_range(std::uint32_t slot, const RangeReport& report) {
   MapRange& range = ranges_[slots_[slot].range];
   if (range.damaged || report.damaged) {
-    damage_unread(slot);
+    damage_elements(slot, ~range.taken_back);
   }
   MapPace& pace = pace_of(slots_[slot].constant);
   if (report.element_ns != 0) {
@@ -113,7 +113,7 @@ void Pool::answer_whole_range(std::uint32_t slot, const SlotResult& result) {
   MapRange& range = ranges_[slots_[slot].range];
   if (result.inline_bytes == nullptr) {
     discard_result(result);
-    damage_unread(slot);
+    damage_elements(slot, ~range.taken_back);
   } else {
     RangeEntry entry;
     entry.status = result.status;
@@ -127,19 +127,6 @@ void Pool::answer_whole_range(std::uint32_t slot, const SlotResult& result) {
   }
   if (links_.answer(slot, Links::Answer::kResult)) {
     release_range_slot(slot);
-  }
-}
-
-void Pool::damage_unread(std::uint32_t slot) {
-  static const std::uint8_t nothing[1] = {0};
-  MapRange& range = ranges_[slots_[slot].range];
-  RangeEntry entry;
-  entry.status = runtime::ResultStatus::kDamaged;
-  entry.inline_bytes = nothing;
-  for (std::uint32_t i = range.read; i < range.count; ++i) {
-    if (range.tasks[i] != kNoTask && (range.taken_back & bit_of(i)) == 0) {
-      resolve_element(range, i, entry);
-    }
   }
 }
 

@@ -262,16 +262,15 @@ void Pool::give_back_elements(std::uint32_t slot, std::uint64_t positions) {
   }
 }
 
-// A task has scribbled over the entries: no outcome of what has begun since can be told.
-void Pool::damage_elements(std::uint32_t slot) {
+// No outcome of these can be told, as far as they have none yet.
+void Pool::damage_elements(std::uint32_t slot, std::uint64_t positions) {
   static const std::uint8_t nothing[1] = {0};
   MapRange& range = ranges_[slots_[slot].range];
   RangeEntry entry;
   entry.status = runtime::ResultStatus::kDamaged;
   entry.inline_bytes = nothing;
-  const std::uint64_t begun = queue_.take_elements(slot, range.all()) & ~range.taken_back;
   for (std::uint32_t i = range.read; i < range.count; ++i) {
-    if (range.tasks[i] != kNoTask && ((begun >> i) & 1U) != 0) {
+    if (range.tasks[i] != kNoTask && ((positions >> i) & 1U) != 0) {
       resolve_element(range, i, entry);
     }
   }
@@ -290,7 +289,8 @@ void Pool::end_range(std::uint32_t slot, std::uint32_t element_ns) {
   read_entries(slot);
   MapRange& range = ranges_[index];
   if (range.damaged) {
-    damage_elements(slot);
+    // A task has scribbled over the entries.
+    damage_elements(slot, queue_.take_elements(slot, range.all()) & ~range.taken_back);
   }
   MapPace& pace = pace_of(slots_[slot].constant);
   if (element_ns != 0) {
