@@ -1,8 +1,12 @@
 // Nothing but xxHash and plain declarations may be included here: an inline function that other sources have too could be the
 // linker's choice for all of them, and would not run on processors without AVX2.
 #ifdef __x86_64__
-#pragma GCC target("avx2")
 #include <immintrin.h>
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC target("avx2")
+#endif
 #define XXH_INLINE_ALL
 #define XXH_VECTOR XXH_AVX2
 #include <xxhash.h>
@@ -43,3 +47,7 @@ void wide_hash128_update(void*, const void*, std::size_t) noexcept {}
 #endif
 
 }  // namespace setsuna::runtime
+
+#if defined(__x86_64__) && defined(__clang__)
+#pragma clang attribute pop
+#endif
