@@ -272,13 +272,17 @@ void Links::leave_prefetched(std::uint32_t slot) {
   }
 }
 
-// What is the oldest now has begun, or is about to.
+// What is the oldest now has begun, or is about to. If it was asked back, that may have come too late and will not be answered
+// before its result: another one is asked for in its place.
 void Links::head_changed(std::uint32_t link) {
   const std::uint32_t slot = first_unanswered(link);
   if (slot != kNoIndex) {
     leave_prefetched(slot);
+    count_retraction(flights_[slot]);
   }
 }
+
+void Links::count_retraction(Flight& flight) { retracting_ -= std::exchange(flight.retract, false) ? 1 : 0; }
 
 // It is in the link's hands no longer.
 void Links::count_answer(Flight& flight) {
@@ -286,8 +290,7 @@ void Links::count_answer(Flight& flight) {
   SETSUNA_ASSERT(info.in_flight > 0);
   --info.in_flight;
   busy_ -= info.in_flight == 0 ? 1 : 0;
-  retracting_ -= flight.retract ? 1 : 0;
-  flight.retract = false;
+  count_retraction(flight);
   flight.cancel = false;
   if (flight.constant != LinkConstants::kNone) {
     links_[flight.link].constants->unuse(std::exchange(flight.constant, LinkConstants::kNone));
@@ -356,8 +359,7 @@ void Links::count_elements(std::uint32_t slot, std::uint32_t done, std::uint32_t
   flight.elements = static_cast<std::uint8_t>(flight.elements - told_done - told_back);
   info_[flight.link].completed += told_done;
   info_[flight.link].assigned -= told_back;
-  retracting_ -= flight.retract ? 1 : 0;  // it has come back as far as it could
-  flight.retract = false;
+  count_retraction(flight);  // it has come back as far as it could
 }
 
 void Links::cancel(std::uint32_t slot) {

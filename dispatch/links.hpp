@@ -189,6 +189,8 @@ class Links {
   std::uint32_t first_unanswered(std::uint32_t link) const;
   void leave_prefetched(std::uint32_t slot);
   void head_changed(std::uint32_t link);
+  // It is asked back no longer.
+  void count_retraction(Flight& flight);
   void count_answer(Flight& flight);
   void remove_flight(std::uint32_t slot);
 

@@ -446,6 +446,26 @@ TEST_F(LinksTest, ARetractionThatComesTooLate) {
   EXPECT_EQ(in_hand(busy).size(), 1U);
 }
 
+TEST_F(LinksTest, ARetractionThatComesTooLateDoesNotKeepOthersBehindTheTask) {
+  make_prefetching(2);
+  const std::uint32_t busy = join();
+  const std::uint32_t a = submit(), b = submit(), c = submit();
+  ASSERT_EQ(in_hand(busy), (Tasks{a, b, c}));
+  ASSERT_NE(links_->begin(busy), nullptr);
+  ASSERT_TRUE(links_->complete(busy));
+  ASSERT_NE(links_->begin(busy), nullptr);  // b: it runs on
+  const std::uint32_t idle = join();
+  links_->settle(*pool_, busy);                // b was asked for
+  while (links_->tell_answer(*pool_, busy)) {  // a's result: now the pool knows that b has begun
+  }
+  links_->settle(*pool_, busy);
+  while (links_->tell_answer(*pool_, busy)) {
+  }
+  EXPECT_TRUE(is_value(a));
+  EXPECT_EQ(in_hand(busy), Tasks{b});
+  EXPECT_EQ(in_hand(idle), Tasks{c});
+}
+
 TEST_F(LinksTest, TasksThatWaitedBehindAnotherOnADeadLinkAreNext) {
   make_prefetching(2);
   const std::uint32_t first = join();
