@@ -4,6 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
 
 #include "runtime/layout.hpp"
 
@@ -120,5 +123,26 @@ struct LinkStop {
 struct LinkLeaving {
   std::uint32_t reason = 0;  // 0 normal, 1 idletime, 2 walltime, 3 maxtasks
 };
+
+// --- Types and heads as a net::Connection takes them -------------------------------------------------------
+
+constexpr std::uint16_t type_of(LinkMessage message) { return static_cast<std::uint16_t>(message); }
+
+template <class Head>
+std::span<const std::byte> bytes_of(const Head& head) {
+  static_assert(std::is_trivially_copyable_v<Head>);
+  return std::as_bytes(std::span(&head, 1));
+}
+
+// The struct at the head of a message. False: the message is too short for it, *head stays as it is.
+template <class Head>
+bool read_head(std::span<const std::byte> from, Head* head) {
+  static_assert(std::is_trivially_copyable_v<Head>);
+  if (from.size() < sizeof(Head)) {
+    return false;
+  }
+  std::memcpy(static_cast<void*>(head), from.data(), sizeof(Head));
+  return true;
+}
 
 }  // namespace setsuna::dispatch

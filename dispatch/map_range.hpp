@@ -7,10 +7,12 @@
 //   kEntrySkip                                           the host had taken this element back
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <vector>
 
+#include "dispatch/ports.hpp"
 #include "dispatch/rng_stream.hpp"
 #include "dispatch/task.hpp"
 
@@ -29,11 +31,20 @@ struct RangeEntry {
   const std::uint8_t* inline_bytes = nullptr;  // null: in the data area, unless skipped
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
+
+  SlotResult result() const {
+    return {.status = status, .inline_bytes = inline_bytes, .offset = offset, .bytes = bytes};
+  }
 };
 
 // The entry at *at; moves *at behind it. False: damaged.
 bool read_entry(const std::uint8_t* area, std::uint32_t* at, RangeEntry* entry,
                 std::uint32_t area_bytes = runtime::kInlineResultBytes);
+
+// Bits of the elements of a range.
+constexpr std::uint64_t range_bits(std::uint32_t count) {
+  return count >= runtime::kRangeMax ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+}
 
 struct MapRange {
   std::array<std::uint32_t, runtime::kRangeMax> tasks;  // kNoTask: resolved, or given back
@@ -53,9 +64,7 @@ struct MapRange {
   std::uint32_t element_ns = 0;  // as it was told
   bool used = false;
 
-  std::uint64_t all() const {
-    return count == runtime::kRangeMax ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
-  }
+  std::uint64_t all() const { return range_bits(count); }
   // Of a task that is in it.
   std::uint32_t position_of(std::uint32_t task) const {
     std::uint32_t position = 0;
@@ -106,6 +115,14 @@ struct MapPace {
   void learn(std::uint64_t ns) {
     const std::uint64_t known = ns == 0 ? 1 : ns;
     element_ns = element_ns == 0 ? known : (3 * known + element_ns) / 4;
+  }
+  // A range of `count` has ended with so many outcomes in its slot.
+  void ended(std::uint32_t outcomes, std::uint32_t count) {
+    if (outcomes < count) {
+      room = std::max(outcomes, 1U);
+    } else if (count == room) {
+      room = std::min(room + 1, runtime::kRangeMax);
+    }
   }
   // Elements of the next range.
   std::uint32_t range_size(std::uint32_t consumers) const;

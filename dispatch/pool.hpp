@@ -304,7 +304,9 @@ class Pool final : private HarvestSink, private ReapSink {
   std::uint32_t place_range(std::uint32_t queue, std::uint32_t count);
   void take_from_fifo(MapRange& range, std::uint32_t queue, std::uint32_t count, std::uint32_t constant);
   void read_entries(std::uint32_t slot);
-  void resolve_element(MapRange& range, std::uint32_t position, const RangeEntry& entry);
+  void resolve_element(MapRange& range, std::uint32_t position, const SlotResult& result);
+  // What an element took, as it was measured; 0: unknown.
+  void learn_element(std::uint32_t slot, std::uint32_t element_ns);
   void give_back_elements(std::uint32_t slot, std::uint64_t positions);
   void damage_elements(std::uint32_t slot, std::uint64_t positions);
   void dissolve_range(std::uint32_t slot);

@@ -33,12 +33,7 @@ void Pool::on_link_element(std::uint32_t link, std::uint64_t id, std::uint32_t p
     discard_result(result);
     return;
   }
-  RangeEntry entry;
-  entry.status = result.status;
-  entry.inline_bytes = result.inline_bytes;
-  entry.offset = result.offset;
-  entry.bytes = result.bytes;
-  resolve_element(ranges_[slots_[slot].range], position, entry);
+  resolve_element(ranges_[slots_[slot].range], position, result);
   links_.count_elements(slot, 1, 0);
 }
 
@@ -70,7 +65,7 @@ void Pool::read_report(std::uint32_t slot, const RangeReport& report) {
       break;
     }
     if (!entry.skipped) {
-      resolve_element(range, range.read, entry);
+      resolve_element(range, range.read, entry.result());
       ++done;
     }
     ++range.read;
@@ -92,15 +87,8 @@ void Pool::end_link_range(std::uint32_t slot, const RangeReport& report) {
   if (range.damaged || report.damaged) {
     damage_elements(slot, ~range.taken_back);
   }
-  MapPace& pace = pace_of(slots_[slot].constant);
-  if (report.element_ns != 0) {
-    pace.learn(report.element_ns);
-  }
-  if (range.read < range.count) {
-    pace.room = std::max(range.read, 1U);
-  } else if (range.count == pace.room) {
-    pace.room = std::min(pace.room + 1, runtime::kRangeMax);
-  }
+  learn_element(slot, report.element_ns);
+  pace_of(slots_[slot].constant).ended(range.read, range.count);
   if (links_.answer(slot, Links::Answer::kResult)) {
     release_range_slot(slot);
   } else {
@@ -115,13 +103,9 @@ void Pool::answer_whole_range(std::uint32_t slot, const SlotResult& result) {
     discard_result(result);
     damage_elements(slot, ~range.taken_back);
   } else {
-    RangeEntry entry;
-    entry.status = result.status;
-    entry.inline_bytes = result.inline_bytes;
-    entry.bytes = result.bytes;
     for (std::uint32_t i = 0; i < range.count; ++i) {
       if (range.tasks[i] != kNoTask) {
-        resolve_element(range, i, entry);
+        resolve_element(range, i, result);
       }
     }
   }

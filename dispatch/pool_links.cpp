@@ -282,9 +282,7 @@ void Pool::on_link_result(std::uint32_t link, std::uint64_t id, const SlotResult
     serve_links();
     return;
   }
-  if (result.element_ns != 0 && slots_[slot].constant != kNoConstant) {
-    pace_of(slots_[slot].constant).learn(result.element_ns);
-  }
+  learn_element(slot, result.element_ns);
   if (trace_ != nullptr && slots_[slot].task != kNoTask) {
     trace_->ran_remotely(slot, result.took_ns);
   }

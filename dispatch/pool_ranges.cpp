@@ -188,13 +188,14 @@ void Pool::take_from_fifo(MapRange& range, std::uint32_t queue, std::uint32_t co
 
 // --- Outcomes ----------------------------------------------------------------------------------------------
 
-void Pool::resolve_element(MapRange& range, std::uint32_t position, const RangeEntry& entry) {
+void Pool::learn_element(std::uint32_t slot, std::uint32_t element_ns) {
+  if (element_ns != 0 && slots_[slot].constant != kNoConstant) {
+    pace_of(slots_[slot].constant).learn(element_ns);
+  }
+}
+
+void Pool::resolve_element(MapRange& range, std::uint32_t position, const SlotResult& result) {
   const std::uint32_t index = std::exchange(range.tasks[position], kNoTask);
-  SlotResult result;
-  result.status = entry.status;
-  result.inline_bytes = entry.inline_bytes;
-  result.offset = entry.offset;
-  result.bytes = entry.bytes;
   if (index == kNoTask) {
     discard_result(result);  // cancelled while it ran
     return;
@@ -202,7 +203,7 @@ void Pool::resolve_element(MapRange& range, std::uint32_t position, const RangeE
   answered(index);
   store_result(table_[index], result);
   if (trace_ != nullptr) {
-    trace_element(range.slot, position, entry.status != runtime::ResultStatus::kDamaged);
+    trace_element(range.slot, position, result.status != runtime::ResultStatus::kDamaged);
   }
   resolved_now(table_[index], index);
 }
@@ -222,7 +223,7 @@ void Pool::read_entries(std::uint32_t slot) {
       return;
     }
     if (!entry.skipped) {
-      resolve_element(range, range.read, entry);
+      resolve_element(range, range.read, entry.result());
     }
     ++range.read;
   }
@@ -266,12 +267,12 @@ void Pool::give_back_elements(std::uint32_t slot, std::uint64_t positions) {
 void Pool::damage_elements(std::uint32_t slot, std::uint64_t positions) {
   static const std::uint8_t nothing[1] = {0};
   MapRange& range = ranges_[slots_[slot].range];
-  RangeEntry entry;
-  entry.status = runtime::ResultStatus::kDamaged;
-  entry.inline_bytes = nothing;
+  SlotResult damaged;
+  damaged.status = runtime::ResultStatus::kDamaged;
+  damaged.inline_bytes = nothing;
   for (std::uint32_t i = range.read; i < range.count; ++i) {
     if (range.tasks[i] != kNoTask && ((positions >> i) & 1U) != 0) {
-      resolve_element(range, i, entry);
+      resolve_element(range, i, damaged);
     }
   }
 }
@@ -292,15 +293,8 @@ void Pool::end_range(std::uint32_t slot, std::uint32_t element_ns) {
     // A task has scribbled over the entries.
     damage_elements(slot, queue_.take_elements(slot, range.all()) & ~range.taken_back);
   }
-  MapPace& pace = pace_of(slots_[slot].constant);
-  if (element_ns != 0) {
-    pace.learn(element_ns);
-  }
-  if (range.read < range.count) {
-    pace.room = std::max(range.read, 1U);
-  } else if (range.count == pace.room) {
-    pace.room = std::min(pace.room + 1, runtime::kRangeMax);
-  }
+  learn_element(slot, element_ns);
+  pace_of(slots_[slot].constant).ended(range.read, range.count);
   dissolve_range(slot);
 }
 

@@ -54,9 +54,7 @@ void Pool::on_done(std::uint32_t slot, const SlotResult& result) {
     end_range(slot, result.element_ns);
     return;
   }
-  if (result.element_ns != 0 && slots_[slot].constant != kNoConstant) {
-    pace_of(slots_[slot].constant).learn(result.element_ns);
-  }
+  learn_element(slot, result.element_ns);
   if (trace_ != nullptr) {
     trace_run(slot, true);
   }

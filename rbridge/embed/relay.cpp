@@ -9,6 +9,7 @@
 
 namespace setsuna::embed {
 
+using dispatch::bytes_of;
 using dispatch::LinkCancel;
 using dispatch::LinkLeaving;
 using dispatch::LinkMessage;
@@ -24,27 +25,6 @@ using runtime::kInlineResultBytes;
 using runtime::kNoSlot;
 using runtime::kReadyQueue;
 using runtime::ResultStatus;
-
-namespace {
-
-constexpr std::uint16_t wire(LinkMessage message) { return static_cast<std::uint16_t>(message); }
-
-template <class T>
-std::span<const std::byte> bytes_of(const T& value) {
-  return std::as_bytes(std::span(&value, 1));
-}
-
-// False: the message is too short for it.
-template <class T>
-bool read(std::span<const std::byte> bytes, T* out) {
-  if (bytes.size() < sizeof(T)) {
-    return false;
-  }
-  std::memcpy(out, bytes.data(), sizeof(T));
-  return true;
-}
-
-}  // namespace
 
 Relay::Relay(PrivateSegment& segment, RelayProcess& process, RelayOptions options)
     : segment_(segment), process_(process), options_(std::move(options)), jobs_(PrivateSegment::kSlots) {
@@ -67,8 +47,8 @@ void Relay::fail(const std::string& what) {
 // --- What the host says ------------------------------------------------------------------------------------
 
 std::byte* Relay::on_begin(const MessageHeader& header, std::span<const std::byte>, std::string*) {
-  const bool large_task = header.type == wire(LinkMessage::kTask) && header.body_bytes > kInlineArgBytes;
-  if (!large_task && header.type != wire(LinkMessage::kConstant)) {
+  const bool large_task = header.type == type_of(LinkMessage::kTask) && header.body_bytes > kInlineArgBytes;
+  if (!large_task && header.type != type_of(LinkMessage::kConstant)) {
     return nullptr;
   }
   incoming_ = segment_.reserve(header.body_bytes);
@@ -98,7 +78,7 @@ void Relay::on_message(const MessageHeader& header, std::span<const std::byte> h
 
 void Relay::take_welcome(std::span<const std::byte> head, std::span<const std::byte> hooks) {
   LinkWelcome welcome;
-  if (welcomed_ || !read(head, &welcome)) {
+  if (welcomed_ || !read_head(head, &welcome)) {
     fail("the host sent a damaged welcome");
     return;
   }
@@ -134,7 +114,7 @@ void Relay::take_task(std::uint64_t id, std::span<const std::byte> head, std::sp
   job.id = id;
   job.arg_bytes = body.size();
   job.room = std::exchange(incoming_, {});
-  const bool sound = read(head, &job.task) && job.task.kind >= runtime::TaskKind::kEval &&
+  const bool sound = read_head(head, &job.task) && job.task.kind >= runtime::TaskKind::kEval &&
                      job.task.kind <= runtime::TaskKind::kMapRange && slots_.count(id) == 0 &&
                      (!job.is_range() || (job.count() > 0 && job.count() <= runtime::kRangeMax));
   if (!sound || (job.task.const_key != 0 && constants_.count(job.task.const_key) == 0)) {
@@ -186,14 +166,14 @@ void Relay::take_order(const MessageHeader& header, std::span<const std::byte> h
     case LinkMessage::kForget: forget(header.id); break;
     case LinkMessage::kCancel: {
       LinkCancel element;
-      read(head, &element) ? cancel_element(header.id, element.position) : cancel(header.id);
+      read_head(head, &element) ? cancel_element(header.id, element.position) : cancel(header.id);
       break;
     }
     case LinkMessage::kRetract: retract(header.id); break;
     case LinkMessage::kKill: process_.end_now(); break;
     case LinkMessage::kStop: {
       LinkStop stop;
-      final_ = read(head, &stop) && stop.final != 0;
+      final_ = read_head(head, &stop) && stop.final != 0;
       segment_.stop(final_);
       break;
     }
@@ -282,7 +262,7 @@ bool Relay::take_back(std::uint64_t id) {
 void Relay::cancel(std::uint64_t id) {
   if (take_back(id)) {
     const LinkResult result{ResultStatus::kCancelled};
-    connection_->send(wire(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {}, 0);
+    connection_->send(type_of(LinkMessage::kResult), Lane::kData, id, bytes_of(result), {}, 0);
     return;
   }
   const auto found = slots_.find(id);
@@ -294,7 +274,7 @@ void Relay::cancel(std::uint64_t id) {
 
 void Relay::retract(std::uint64_t id) {
   if (take_back(id)) {
-    connection_->send_control(wire(LinkMessage::kRetracted), id);
+    connection_->send_control(type_of(LinkMessage::kRetracted), id);
   } else if (const auto found = slots_.find(id); found != slots_.end() && jobs_[found->second].is_range()) {
     report_range(jobs_[found->second], found->second, false);
   }
@@ -362,7 +342,7 @@ void Relay::send_result(const Job& job, std::uint32_t slot, const runtime::SlotW
   const std::byte* data = in_area ? segment_.arena().at(offset) : reinterpret_cast<const std::byte*>(from.result);
   if (connection_ != nullptr) {
     // Inline: copied by send(), since the slot is free after this. Else the ticket is the block's offset.
-    connection_->send(wire(LinkMessage::kResult), Lane::kData, job.id, bytes_of(result), {data, bytes},
+    connection_->send(type_of(LinkMessage::kResult), Lane::kData, job.id, bytes_of(result), {data, bytes},
                       in_area ? offset : 0);
   } else if (in_area) {
     segment_.arena().host_release(offset);
@@ -386,7 +366,7 @@ void Relay::send_leaving() {
     retract(id);
   }
   const LinkLeaving leaving{segment_.daemon().exit_code.load(std::memory_order_relaxed)};
-  connection_->send_control(wire(LinkMessage::kLeaving), 0, bytes_of(leaving));
+  connection_->send_control(type_of(LinkMessage::kLeaving), 0, bytes_of(leaving));
   connection_->close("the daemon has left");
 }
 

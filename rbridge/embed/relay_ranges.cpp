@@ -8,25 +8,16 @@
 
 namespace setsuna::embed {
 
+using dispatch::bytes_of;
 using dispatch::LinkElement;
 using dispatch::LinkMessage;
 using dispatch::LinkRange;
 using net::Lane;
 using runtime::kNoSlot;
 
-namespace {
-
-constexpr std::uint16_t wire(LinkMessage message) { return static_cast<std::uint16_t>(message); }
-
-constexpr std::uint64_t bits_below(std::uint32_t count) {
-  return count >= runtime::kRangeMax ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
-}
-
-}  // namespace
-
 // Tells what is done. What has not begun will not: the rest is for others, and at the end there is none.
 void Relay::report_range(Job& job, std::uint32_t slot, bool final) {
-  const std::uint64_t all = bits_below(job.count());
+  const std::uint64_t all = dispatch::range_bits(job.count());
   job.taken |= all & ~segment_.port().take_elements(slot, all);
   const std::uint32_t done = std::min(segment_.port().progress(slot), job.count());
   const std::uint32_t told = job.told;
@@ -42,8 +33,7 @@ void Relay::report_range(Job& job, std::uint32_t slot, bool final) {
     said.element_ns = segment_.port().slot(slot).elapsed_ns;
   }
   if (connection_ != nullptr) {
-    connection_->send(wire(LinkMessage::kRange), Lane::kData, job.id, std::as_bytes(std::span(&said, 1)),
-                      {entries.data(), bytes}, 0);
+    connection_->send(type_of(LinkMessage::kRange), Lane::kData, job.id, bytes_of(said), {entries.data(), bytes}, 0);
   }
 }
 
@@ -77,7 +67,7 @@ std::uint32_t Relay::copy_entries(Job& job, std::uint32_t slot, std::uint32_t co
 void Relay::send_element(const Job& job, runtime::ResultStatus status, std::uint64_t offset, std::uint64_t bytes) {
   const LinkElement said{status, job.told};
   if (connection_ != nullptr) {
-    connection_->send(wire(LinkMessage::kElement), Lane::kData, job.id, std::as_bytes(std::span(&said, 1)),
+    connection_->send(type_of(LinkMessage::kElement), Lane::kData, job.id, bytes_of(said),
                       {segment_.arena().at(offset), bytes}, offset);
   } else {
     segment_.arena().host_release(offset);
@@ -106,7 +96,7 @@ void Relay::cancel_element(std::uint64_t id, std::uint32_t position) {
 
 // The host has gone. Nothing of the range begins any more, and what runs is interrupted.
 void Relay::interrupt_range(Job& job, std::uint32_t slot) {
-  const std::uint64_t all = bits_below(job.count());
+  const std::uint64_t all = dispatch::range_bits(job.count());
   job.taken |= all & ~segment_.port().take_elements(slot, all);
   if (segment_.port().request_cancel_element(slot, job.generation, segment_.port().progress(slot)) != kNoSlot) {
     process_.interrupt_task();

@@ -278,6 +278,15 @@ class FakeLinks final : public LinkPort {
   void tell_result(Pool& pool, std::uint32_t link, std::uint64_t id, std::uint64_t bytes, std::uint64_t offset) {
     pool.on_link_result(link, id, result_of(bytes, offset));
   }
+  // As the host's reactor does, when links are hungry.
+  void feed(Pool& pool) {
+    pool.feed_links();
+    for (std::uint32_t link = 0; link < links_.size() && world_.anything_ready(); ++link) {
+      const Link& it = links_[link];
+      const bool takes = it.up && !it.killed && pool.links()[link].state == LinkInfo::State::kOnline;
+      EXPECT_TRUE(!takes || !it.unanswered.empty()) << "link " << link << " idles beside a task that waits";
+    }
+  }
   void die(Pool& pool, std::uint32_t link, std::int32_t pid = 0) {
     Link& it = links_[link];
     for (const std::deque<Message>* queue : {&it.outbox, &it.untold}) {

@@ -310,14 +310,8 @@ class MapSimulation {
 
   // The reactor, when it gets to it.
   void feed() {
-    if (!pool_->links_hungry() || pick(4) == 0) {
-      return;
-    }
-    pool_->feed_links();
-    for (std::uint32_t link = 0; link < links_.size() && world_.anything_ready(); ++link) {
-      const FakeLinks::Link& it = links_[link];
-      const bool takes = it.up && !it.killed && pool_->links()[link].state == LinkInfo::State::kOnline;
-      EXPECT_TRUE(!takes || !it.unanswered.empty()) << "link " << link << " idles beside a task that waits";
+    if (pool_->links_hungry() && pick(4) != 0) {
+      links_.feed(*pool_);
     }
   }
 

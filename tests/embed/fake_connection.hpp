@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "dispatch/link_wire.hpp"
 #include "net/connection.hpp"
 
 namespace setsuna::embed::test {
@@ -20,10 +21,7 @@ struct SentMessage {
   std::uint64_t ticket = 0;
 };
 
-template <class T>
-std::span<const std::byte> bytes_of(const T& value) {
-  return std::as_bytes(std::span(&value, 1));
-}
+using dispatch::bytes_of;
 
 class FakeConnection final : public net::Connection {
  public:

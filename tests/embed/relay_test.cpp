@@ -32,8 +32,6 @@ using ::testing::IsEmpty;
 
 constexpr std::uint64_t kMb = 1 << 20;
 
-std::uint16_t wire(LinkMessage message) { return static_cast<std::uint16_t>(message); }
-
 struct FakeProcess final : RelayProcess {
   void on_welcome(const LinkWelcome& with, std::span<const std::byte> hook_bytes) override {
     welcome = with;
@@ -179,7 +177,7 @@ class RelayTest : public ::testing::Test {
   }
   void host(LinkMessage type, std::uint64_t id, std::span<const std::byte> head = {},
             std::span<const std::byte> body = {}) {
-    connection_->peer_says(wire(type), id, head, body);
+    connection_->peer_says(type_of(type), id, head, body);
   }
   void task(std::uint64_t id, std::span<const std::byte> argument, std::uint64_t key = 0,
             TaskKind kind = TaskKind::kEval) {
@@ -194,7 +192,7 @@ class RelayTest : public ::testing::Test {
     task(id, std::as_bytes(std::span(elements)), 0, TaskKind::kMapRange);
   }
   dispatch::LinkRange report(std::size_t i) const {
-    EXPECT_EQ(connection_->sent.at(i).type, wire(LinkMessage::kRange));
+    EXPECT_EQ(connection_->sent.at(i).type, type_of(LinkMessage::kRange));
     dispatch::LinkRange said;
     std::memcpy(&said, connection_->sent.at(i).head.data(), sizeof(said));
     return said;
@@ -293,7 +291,7 @@ TEST_F(RelayTest, ASmallTaskAndItsResultLieInTheSlot) {
   ASSERT_TRUE(ring());
   ASSERT_EQ(connection_->sent.size(), 1U);
   const SentMessage& message = connection_->sent[0];
-  EXPECT_EQ(message.type, wire(LinkMessage::kResult));
+  EXPECT_EQ(message.type, type_of(LinkMessage::kResult));
   EXPECT_EQ(message.lane, net::Lane::kData);
   EXPECT_EQ(message.id, 42U);
   EXPECT_EQ(message.ticket, 0U);
@@ -549,7 +547,7 @@ TEST_F(RelayTest, ATaskBehindTheSlotsCanBeCancelledAndRetracted) {
   }
   host(LinkMessage::kCancel, slots);
   host(LinkMessage::kRetract, slots + 1);
-  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kResult), wire(LinkMessage::kRetracted)));
+  EXPECT_THAT(sent_types(), ElementsAre(type_of(LinkMessage::kResult), type_of(LinkMessage::kRetracted)));
   std::uint32_t ran = 0;
   while (evaluator_->claim()) {
     evaluator_->complete({});
@@ -564,7 +562,7 @@ TEST_F(RelayTest, ARetractedTaskIsGivenBackOnceOnly) {
   task(1, pattern(2 * kMb, 0));
   host(LinkMessage::kRetract, 1);
   host(LinkMessage::kRetract, 1);
-  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kRetracted)));
+  EXPECT_THAT(sent_types(), ElementsAre(type_of(LinkMessage::kRetracted)));
   EXPECT_EQ(connection_->sent[0].id, 1U);
   EXPECT_FALSE(evaluator_->claim());
   EXPECT_EQ(host_bytes(), 0U);
@@ -578,7 +576,7 @@ TEST_F(RelayTest, ATaskThatHasBegunIsNotRetracted) {
   EXPECT_THAT(connection_->sent, IsEmpty());
   evaluator_->complete({});
   ASSERT_TRUE(ring());
-  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kResult)));
+  EXPECT_THAT(sent_types(), ElementsAre(type_of(LinkMessage::kResult)));
 }
 
 // --- Ranges ------------------------------------------------------------------------------------------------
@@ -616,7 +614,7 @@ TEST_F(RelayTest, ALargeOutcomeOfARangeGoesFromWhereItLies) {
   evaluator_->finish_in_area(100'000);
   evaluator_->finish();
   ASSERT_TRUE(ring());
-  ASSERT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kElement), wire(LinkMessage::kRange)));
+  ASSERT_THAT(sent_types(), ElementsAre(type_of(LinkMessage::kElement), type_of(LinkMessage::kRange)));
   dispatch::LinkElement element;
   std::memcpy(&element, connection_->sent[0].head.data(), sizeof(element));
   EXPECT_EQ(element.position, 1U);
@@ -731,8 +729,8 @@ TEST_F(RelayTest, ALeavingEvaluatorSendsItsResultsAndGivesBackTheRest) {
   evaluator_->complete(pattern(2 * kMb, 0));
   evaluator_->leave(3);
   ASSERT_TRUE(ring());
-  EXPECT_THAT(sent_types(), ElementsAre(wire(LinkMessage::kResult), wire(LinkMessage::kRetracted),
-                                        wire(LinkMessage::kRetracted), wire(LinkMessage::kLeaving)));
+  EXPECT_THAT(sent_types(), ElementsAre(type_of(LinkMessage::kResult), type_of(LinkMessage::kRetracted),
+                                        type_of(LinkMessage::kRetracted), type_of(LinkMessage::kLeaving)));
   LinkLeaving leaving;
   std::memcpy(&leaving, connection_->sent[3].head.data(), sizeof(leaving));
   EXPECT_EQ(leaving.reason, 3U);
@@ -801,7 +799,7 @@ TEST_F(FinishingRelayTest, AnEndLetsTheTaskInHandFinish) {
 TEST_F(RelayTest, AnEndInTheMiddleOfAnArgumentGivesItsRoomBack) {
   welcome();
   LinkTask message;
-  connection_->peer_breaks_off(wire(LinkMessage::kTask), 1, bytes_of(message), 4 * kMb);
+  connection_->peer_breaks_off(type_of(LinkMessage::kTask), 1, bytes_of(message), 4 * kMb);
   EXPECT_EQ(host_bytes(), 0U);
   EXPECT_FALSE(evaluator_->claim());
   EXPECT_EQ(process_.reason, "connection reset by peer");

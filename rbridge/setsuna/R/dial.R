@@ -78,7 +78,8 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
 }
 
 # Pauses that double from 10 ms up to `longest` ms. Each is shortened by chance, up to a half, so that daemons that have lost
-# their host together do not come back together; not by R's random numbers, which are the tasks'.
+# their host together do not come back together; not by R's random numbers, which are the tasks'. By the clock, since nothing
+# tells this process when it is time: the other side is on another machine, or not there.
 .pauses <- function(longest, sleep = function(ms) Sys.sleep(ms / 1000),
                     chance = function() (as.numeric(Sys.time()) * 1e6 + Sys.getpid() * 7919) %% 1000 / 1000) {
   pause <- 10

@@ -204,6 +204,6 @@ is_mirai_map <- function(x) inherits(x, "mirai_map")
 msleep <- function(time) {
   if (!.is_number(time) || time < 0)
     .abort("'time' must be one number of milliseconds of at least 0, not ", .describe(time))
-  Sys.sleep(time / 1000)
+  Sys.sleep(time / 1000) # the caller's own pause: there is no event to wait for
   invisible()
 }

@@ -191,7 +191,7 @@ SEXP profile_open(SEXP options, SEXP n) {
   const int count = Rf_asInteger(n);
   close_current(options);
   while (flag(options, "given_url", false) && sleep_for_listeners()) {
-    R_CheckUserInterrupt();  // it may be the old one's
+    R_CheckUserInterrupt();  // the port may be the old one's. A futex sleep, which the reactor ends when it is closed
   }
   std::uint32_t made = kNoProfile;
   codec::EncodeBuffer* hooks = encode_hooks(option(options, "serial"));
@@ -346,7 +346,7 @@ SEXP profile_wait_online(SEXP id_, SEXP n) {
     if (progress.failed) {
       return Rf_mkString(guard_message);
     }
-    sleep_for_profile(id, ticket);
+    sleep_for_profile(id, ticket);  // on a futex, which an arrival wakes
     R_CheckUserInterrupt();
   }
 }

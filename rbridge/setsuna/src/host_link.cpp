@@ -7,29 +7,11 @@
 
 namespace setsuna::host {
 
+using dispatch::bytes_of;
 using dispatch::LinkMessage;
+using dispatch::read_head;
+using dispatch::type_of;
 using net::Lane;
-
-namespace {
-
-template <class Head>
-std::span<const std::byte> bytes_of(const Head& head) {
-  return std::as_bytes(std::span(&head, 1));
-}
-
-// The struct at the head of a message; false: it is too short.
-template <class Head>
-bool read_head(std::span<const std::byte> from, Head* head) {
-  if (from.size() < sizeof(Head)) {
-    return false;
-  }
-  std::memcpy(static_cast<void*>(head), from.data(), sizeof(Head));
-  return true;
-}
-
-constexpr std::uint16_t type_of(LinkMessage what) { return static_cast<std::uint16_t>(what); }
-
-}  // namespace
 
 HostLink::HostLink(Host& host, std::uint64_t profile, std::uint32_t seat, std::unique_ptr<net::Connection> connection)
     : host_(host), profile_(profile), seat_(seat), link_(dispatch::kNoLink), connection_(std::move(connection)) {

@@ -197,6 +197,7 @@ void Tracing::give_up(const char* why) {
     static_cast<void>(::ftruncate(file_.get(), static_cast<off_t>(end_ + std::strlen(kTrailer))) == 0);
   }
   file_.reset();
+  spilled_.clear();
   trace_.set_sink(nullptr);
 }
 

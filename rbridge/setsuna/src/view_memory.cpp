@@ -14,7 +14,7 @@ constexpr std::uint64_t kFullBytesMost = std::uint64_t{512} << 20;
 
 std::uint64_t held = 0;
 std::uint64_t young_mark = kYoungBytes;
-std::uint64_t full_mark = 0;  // 0: not known yet
+std::uint64_t full_mark = 0;  // or full_floor(), if that is more
 
 // A part of the machine that garbage may take.
 std::uint64_t full_floor() {
@@ -35,19 +35,16 @@ void collect_young() {
 void collect_all() {
   R_gc();
   codec::drain_released();
-  full_mark = std::max(2 * held, full_floor());
+  full_mark = 2 * held;
 }
 
 }  // namespace
 
 // Views that were dropped soon are young, and a quick collection frees them; those that have outlived one need a full one.
 void ViewMemory::make_room(std::uint64_t bytes) {
-  if (full_mark == 0) {
-    full_mark = full_floor();
-  }
   if (held + bytes > young_mark) {
     collect_young();
-    if (held + bytes > full_mark) {
+    if (held + bytes > std::max(full_mark, full_floor())) {
       collect_all();
     }
     young_mark = held + kYoungBytes;

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -401,8 +402,8 @@ TaskRef far_target(SEXP list, R_xlen_t from) noexcept {
     std::lock_guard<std::mutex> lock(host->mutex());
     Profile* profile = host->profile(first.profile);
     const R_xlen_t left = XLENGTH(list) - from;
-    for (R_xlen_t ahead = left < 4 * 16384 ? left / 4 : 16384; ahead >= 64; ahead /= 4) {
-      SEXP item = from + ahead < XLENGTH(list) ? VECTOR_ELT(list, from + ahead) : R_NilValue;
+    for (R_xlen_t ahead = std::min<R_xlen_t>(16384, left / 4); ahead >= 64; ahead /= 4) {
+      SEXP item = VECTOR_ELT(list, from + ahead);
       if (TYPEOF(item) != EXTPTRSXP || !is_handle(item) || handle_state(item) != HandleState::kOpen) {
         continue;
       }
