@@ -1,6 +1,11 @@
 # The task loop of a daemon, around .Call(C_daemon_loop). A task that fails jumps out of the loop into the handlers here:
 # so a task that succeeds costs nothing for them.
-.daemon_run <- function(link, options, started = NULL) {
+#
+# An interrupt (SIGINT, a cancel) is the task's: outside of allowInterrupts() one that came late would find no handler and end
+# the daemon.
+.daemon_run <- function(link, options, started = NULL) suspendInterrupts(.daemon_turns(link, options, started))
+
+.daemon_turns <- function(link, options, started) {
   numbers <- c(
     options$cleanup %||% TRUE,
     options$forked %||% TRUE,
@@ -17,13 +22,13 @@
   remember <- function(e) calls <<- sys.calls()
   # How many calls there are around a task.
   depth <- tryCatch(
-    withCallingHandlers(.depth(), error = remember),
+    withCallingHandlers(allowInterrupts(.depth()), error = remember),
     error = identity,
     interrupt = identity
   )
   repeat {
     outcome <- tryCatch(
-      withCallingHandlers(.Call(C_daemon_loop), error = remember),
+      withCallingHandlers(allowInterrupts(.Call(C_daemon_loop)), error = remember),
       error = identity,
       interrupt = identity
     )
@@ -34,6 +39,11 @@
   .Call(C_daemon_leave, outcome)
   outcome
 }
+
+# Sys.sleep() takes SIGINT over while it waits and then gives it back to the handler before. In the instant in which it takes it
+# over for the first time in a process it does not know that one yet: a signal then leaves none, and the next ends the process
+# (R 4.2, R_SelectEx()). So the first time is before there are tasks.
+.steady_sigint <- function() Sys.sleep(1e-6)
 
 `%||%` <- function(x, y) if (is.null(x)) y else x
 
@@ -49,14 +59,14 @@
 .finish_task <- function(condition, calls, depth) {
   interrupted <- inherits(condition, "interrupt")
   value <- if (interrupted) .mirai_interrupt() else tryCatch(
-    .mirai_error(condition, .user_calls(calls, depth)),
+    allowInterrupts(.mirai_error(condition, .user_calls(calls, depth))),
     error = function(e) .mirai_error(simpleError("an error whose description failed as well")),
     interrupt = function(e) .mirai_interrupt()
   )
-  failed <- tryCatch({
+  failed <- tryCatch(allowInterrupts({
     .Call(C_daemon_finish, value, interrupted)
     NULL
-  }, error = identity, interrupt = identity)
+  }), error = identity, interrupt = identity)
   if (is.null(failed)) return()
   # What could not be sent was the error itself.
   tryCatch(.Call(C_daemon_finish, .mirai_error(simpleError(paste0("an error that could not be sent: ",

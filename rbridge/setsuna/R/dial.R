@@ -40,6 +40,7 @@ daemon <- function(url, dispatcher = TRUE, ..., asyncdial = FALSE, autoexit = TR
   if (missing(url) || !is.character(url) || length(url) != 1L || is.na(url))
     stop("'url' must be one string: where the host listens")
   if (.Call(C_daemon_attached)) stop("this process is a daemon already")
+  .steady_sigint()
   options <- .daemon_options(list(autoexit = autoexit, cleanup = cleanup, output = output, idletime = idletime,
                                   walltime = walltime, maxtasks = maxtasks))
   options$forked <- FALSE

@@ -48,6 +48,7 @@
   state <- list(startup = setdiff(names(.Call(C_process_environment)), inherited), shared = NULL)
   config <- NULL
   failure <- NULL
+  .steady_sigint()
   eapply(topenv(), identity, all.names = TRUE) # loads each function now and not in every daemon
   # No gc() here: it takes 17 ms, and daemons would copy hardly fewer pages in their own collections.
   .Call(C_zygote_open, .exec_command(preload), threaded)
@@ -93,6 +94,7 @@
 
 # A daemon that was started by exec: nothing of its configuration is applied yet.
 .exec_child_main <- function(args) {
+  .steady_sigint()
   .preload(.option_words(args, "--preload="))
   words <- args[startsWith(args, "--child=")]
   numbers <- as.numeric(strsplit(substring(words, 9L), "[.:,]")[[1L]])

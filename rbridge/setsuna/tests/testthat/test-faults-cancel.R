@@ -220,3 +220,22 @@ test_that("SIGINT interrupts the running task and means nothing to an idle daemo
   expect_untouched(1L)
   expect_identical(daemon_pids(), pid)
 })
+
+test_that("SIGINT between two tasks, one of which failed, does not end the daemon", {
+  pool(1)
+  pid <- daemon_pids()
+  all <- tempfile()
+  quiet <- tempfile()
+  script <- sprintf("while [ ! -e %s ] && kill -INT %d; do :; done; : > %s", shQuote(all), pid, shQuote(quiet))
+  system2("sh", c("-c", shQuote(script)), wait = FALSE)
+  withr::defer(file.create(all))
+  m <- lapply(1:3000, function(i) mirai(if (i %% 2) i else stop("no"), i = i))
+  values <- collect(m)
+  file.create(all)
+  expect_true(becomes_true(function() file.exists(quiet)))
+  expect_identical(daemon_pids(), pid)
+  kinds <- vapply(values, function(x) if (is_mirai_interrupt(x)) "interrupted" else if (is_mirai_error(x)) "error"
+                                      else class(x)[1L], "")
+  expect_identical(setdiff(kinds, c("interrupted", "error", "integer")), character())
+  expect_untouched(1L)
+})
