@@ -90,6 +90,7 @@ sub check_orders {
 # Nothing in the product sleeps for a time, polls or gives up its time slice.
 my %sleeps_for_a_reason = (
   'rbridge/setsuna/R/mirai.R' => 'msleep() is a sleep',
+  'rbridge/setsuna/R/sigint.R' => 'the shortest sleep, for what R does around it',
   'rbridge/setsuna/R/dial.R' => 'no event tells that a name starts to be listened at',
 );
 
