@@ -16,6 +16,11 @@ class ByteSink {
   // False: it wants no more.
   virtual bool on_bytes(std::span<const std::byte> bytes) = 0;
 
+  // Where the next bytes may be put instead of being given to on_bytes(), so that nobody copies them; on_placed() says how
+  // many were. Empty: nowhere.
+  virtual std::span<std::byte> room() noexcept { return {}; }
+  virtual bool on_placed(std::size_t /*bytes*/) { return false; }
+
  protected:
   ~ByteSink() = default;
 };

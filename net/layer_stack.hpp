@@ -43,6 +43,10 @@ class LayerStack {
    public:
     Step(LayerStack& stack, std::size_t next, ByteSink& top) noexcept : stack_(stack), next_(next), top_(top) {}
     bool on_bytes(std::span<const std::byte> bytes) override { return stack_.receive_at(next_, bytes, top_); }
+    std::span<std::byte> room() noexcept override {
+      return next_ == stack_.layers_.size() ? top_.room() : std::span<std::byte>();
+    }
+    bool on_placed(std::size_t bytes) override { return top_.on_placed(bytes); }
 
    private:
     LayerStack& stack_;

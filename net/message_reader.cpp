@@ -160,6 +160,12 @@ std::span<const std::byte> MessageReader::take_part(std::span<const std::byte> b
     return bytes;
   }
   std::memcpy(message_.memory + message_.received, bytes.data(), part);
+  take_placed(part);
+  return bytes.subspan(part);
+}
+
+// They lie in the message's memory.
+void MessageReader::take_placed(std::size_t part) {
   message_.received += part;
   chunk_received_ += static_cast<std::uint32_t>(part);
   if (chunk_received_ == frame_.chunk_bytes &&
@@ -167,7 +173,19 @@ std::span<const std::byte> MessageReader::take_part(std::span<const std::byte> b
       message_.received == message_.header.body_bytes) {
     finish_message(std::span(message_.memory, message_.received));
   }
-  return bytes.subspan(part);
+}
+
+std::span<std::byte> MessageReader::room() noexcept {
+  if (stopped_ || !in_chunk_ || frame_.is_control() || message_.memory == nullptr) {
+    return {};
+  }
+  return {message_.memory + message_.received, frame_.chunk_bytes - chunk_received_};
+}
+
+bool MessageReader::placed(std::size_t bytes) {
+  SETSUNA_ASSERT(bytes > 0 && bytes <= room().size());
+  take_placed(bytes);
+  return !stopped_;
 }
 
 // All of it is there: is it what was sent?

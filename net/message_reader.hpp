@@ -33,6 +33,11 @@ class MessageReader {
   bool feed(std::span<const std::byte> bytes);
   const std::string& error() const noexcept { return error_; }
 
+  // Where the rest of the chunk under way belongs: what is put there need not be fed, only counted by placed() (as feed()).
+  // Empty: it has to be fed.
+  std::span<std::byte> room() noexcept;
+  bool placed(std::size_t bytes);
+
   // Nothing more is to be read: no handler is called from now on.
   void stop() noexcept { stopped_ = true; }
 
@@ -66,6 +71,7 @@ class MessageReader {
   bool begin_message();
   bool continue_message();
   bool own_memory(std::uint64_t bytes);
+  void take_placed(std::size_t part);
   bool finish_chunk(const std::byte* chunk);
   void finish_message(std::span<const std::byte> body);
   bool fail(std::string why);

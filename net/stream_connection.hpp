@@ -110,6 +110,8 @@ class StreamCore final : MessageReader::Events, ByteSink {
 
   // Of the layers.
   bool on_bytes(std::span<const std::byte> bytes) override { return reader_.feed(bytes); }
+  std::span<std::byte> room() noexcept override { return reader_.room(); }
+  bool on_placed(std::size_t bytes) override { return reader_.placed(bytes); }
 
   void on_received(const Completion& completion);
   void receive(std::span<const std::byte> bytes);

@@ -25,7 +25,7 @@ class TlsLayer final : public Layer {
   }
   bool open() const noexcept override { return api_.is_open(engine_) == 1; }
   bool receive(std::span<const std::byte> bytes, ByteSink& up) override {
-    const int good = api_.receive(engine_, bytes.data(), bytes.size(), on_plain, &up);
+    const int good = api_.receive(engine_, bytes.data(), bytes.size(), room_of, on_plain, &up);
     take_error();
     return good == 1;
   }
@@ -53,8 +53,16 @@ class TlsLayer final : public Layer {
   void finish() override { api_.finish(engine_); }
 
  private:
+  static void* room_of(void* up, std::size_t* size) {
+    const std::span<std::byte> room = static_cast<ByteSink*>(up)->room();
+    *size = room.size();
+    return room.empty() ? nullptr : room.data();
+  }
   static int on_plain(void* up, const void* bytes, std::size_t size) {
-    return static_cast<ByteSink*>(up)->on_bytes({static_cast<const std::byte*>(bytes), size}) ? 1 : 0;
+    auto& sink = *static_cast<ByteSink*>(up);
+    const bool more =
+        bytes == nullptr ? sink.on_placed(size) : sink.on_bytes({static_cast<const std::byte*>(bytes), size});
+    return more ? 1 : 0;
   }
   static int on_wire(void* down, const void* bytes, std::size_t size) {
     auto& out = *static_cast<std::vector<std::byte>*>(down);

@@ -142,7 +142,8 @@ void start(setsuna_tls_engine* engine) {
 
 int is_open(const setsuna_tls_engine* engine) { return engine->open ? 1 : 0; }
 
-int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_sink sink, void* user) {
+int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_room room,
+            setsuna_tls_sink sink, void* user) {
   if (!engine->error.empty()) {
     return 0;
   }
@@ -154,11 +155,15 @@ int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, set
   unsigned char plain[kRecordBytes];
   for (;;) {
     ERR_clear_error();
-    const int got = SSL_read(engine->ssl.get(), plain, sizeof plain);
+    std::size_t room_bytes = 0;
+    void* const place = room(user, &room_bytes);
+    const int got = place == nullptr
+                        ? SSL_read(engine->ssl.get(), plain, sizeof plain)
+                        : SSL_read(engine->ssl.get(), place, static_cast<int>(std::min(room_bytes, kRecordBytes)));
     if (got <= 0) {
       return failed(*engine, got) ? 0 : 1;
     }
-    if (sink(user, plain, static_cast<std::size_t>(got)) == 0) {
+    if (sink(user, place == nullptr ? plain : nullptr, static_cast<std::size_t>(got)) == 0) {
       return 0;
     }
   }

@@ -27,7 +27,8 @@ setsuna_tls_engine* new_engine(setsuna_tls_context* context, const char* host);
 void free_engine(setsuna_tls_engine* engine);
 void start(setsuna_tls_engine* engine);
 int is_open(const setsuna_tls_engine* engine);
-int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_sink sink, void* user);
+int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_room room,
+            setsuna_tls_sink sink, void* user);
 int send(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_sink sink, void* user);
 void finish(setsuna_tls_engine* engine);
 const void* output(const setsuna_tls_engine* engine, std::size_t* size);

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define SETSUNA_TLS_API_VERSION 3
+#define SETSUNA_TLS_API_VERSION 4
 #define SETSUNA_SHA256_BYTES 32
 #define SETSUNA_SHA1_BYTES 20
 
@@ -21,7 +21,10 @@ struct setsuna_tls_context;
 /* TLS for one connection, between buffers: no I/O. */
 struct setsuna_tls_engine;
 
-/* Takes bytes, decrypted or for the wire. 0: it wants no more. */
+/* Where the next decrypted bytes are to be put, and how many fit there. Null: nowhere. */
+typedef void* (*setsuna_tls_room)(void* user, size_t* size);
+
+/* Takes bytes, decrypted or for the wire; null: they are in the room that it gave. 0: it wants no more. */
 typedef int (*setsuna_tls_sink)(void* user, const void* bytes, size_t size);
 
 struct setsuna_tls_api {
@@ -54,7 +57,8 @@ struct setsuna_tls_api {
   void (*start)(struct setsuna_tls_engine* engine);
   int (*is_open)(const struct setsuna_tls_engine* engine);
   /* Bytes of the wire. 1; or 0: see error_of (empty: the sink wanted no more). */
-  int (*receive)(struct setsuna_tls_engine* engine, const void* bytes, size_t size, setsuna_tls_sink sink, void* user);
+  int (*receive)(struct setsuna_tls_engine* engine, const void* bytes, size_t size, setsuna_tls_room room,
+                 setsuna_tls_sink sink, void* user);
   /* Once open, and when there is no output(): bytes to be encrypted for the wire, which `sink` takes. 1, or 0: see error_of. */
   int (*send)(struct setsuna_tls_engine* engine, const void* bytes, size_t size, setsuna_tls_sink sink, void* user);
   /* The last word: close_notify. */

@@ -68,10 +68,16 @@ std::string read_frames(std::span<const std::byte> wire, bool lend, bool restric
   if (restricted) {
     reader.restrict_to(1024);
   }
-  for (std::size_t at = 0; at < wire.size(); at += piece) {
-    if (!reader.feed(wire.subspan(at, std::min(piece, wire.size() - at)))) {
+  for (std::size_t at = 0; at < wire.size();) {
+    const std::span<std::byte> room = lend ? reader.room() : std::span<std::byte>();
+    const std::size_t part = std::min({piece, wire.size() - at, room.empty() ? wire.size() : room.size()});
+    if (!room.empty()) {
+      std::copy_n(wire.data() + at, part, room.data());
+    }
+    if (!(room.empty() ? reader.feed(wire.subspan(at, part)) : reader.placed(part))) {
       break;
     }
+    at += part;
   }
   return listener.heard + (reader.error().empty() ? "" : "|wrong");
 }

@@ -126,6 +126,7 @@ std::vector<Heard> sorted(std::vector<Heard> heard) {
 
 TEST(MessageReader, AnyPieces) {
   std::mt19937 random(1);
+  int placed = 0;
   for (int round = 0; round < 200; ++round) {
     const Conversation said = conversation(random, 12, round % 10 == 0 ? 600'000 : 3000);
     Listening listening;
@@ -133,12 +134,37 @@ TEST(MessageReader, AnyPieces) {
     const std::size_t most = std::size_t{1} << (random() % 18);
     for (std::size_t at = 0; at < said.wire.size();) {
       const std::size_t part = std::min<std::size_t>(said.wire.size() - at, 1 + random() % most);
-      ASSERT_TRUE(listening.feed(said.wire.substr(at, part))) << listening.why();
-      at += part;
+      const std::span<std::byte> room = listening.reader.room();
+      if (round % 3 != 0 || room.empty()) {
+        ASSERT_TRUE(listening.feed(said.wire.substr(at, part))) << listening.why();
+        at += part;
+      } else {
+        const std::size_t fits = std::min(part, room.size());
+        std::memcpy(room.data(), said.wire.data() + at, fits);
+        ASSERT_TRUE(listening.reader.placed(fits)) << listening.why();
+        at += fits;
+        ++placed;
+      }
     }
     ASSERT_TRUE(sorted(listening.heard) == said.said) << "round " << round;
     EXPECT_EQ(listening.reader.torn(), nullptr);
   }
+  EXPECT_GT(placed, 1000);
+}
+
+// What was put where it belongs is checked as what is fed.
+TEST(MessageReader, DamageInWhatIsPlacedIsNoticed) {
+  const std::string wire = frame(data(10, FrameHeader::kWhole), "head", "abcdefghij");
+  Listening listening;
+  listening.give_memory = true;
+  EXPECT_TRUE(listening.reader.room().empty());
+  EXPECT_TRUE(listening.feed(wire.substr(0, wire.size() - 4)));
+  ASSERT_EQ(listening.reader.room().size(), 4u);
+  std::memcpy(listening.reader.room().data(), "ghix", 4);
+  EXPECT_FALSE(listening.reader.placed(4));
+  EXPECT_THAT(listening.why(), HasSubstr("contents of a frame are damaged"));
+  EXPECT_TRUE(listening.heard.empty());
+  EXPECT_TRUE(listening.reader.room().empty());
 }
 
 // One byte differs: what was said before it arrives, nothing that was not said does, and the reader stops.
