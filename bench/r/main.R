@@ -46,8 +46,7 @@ minutes <- suppressWarnings(as.numeric(option("minutes", if (quick) "4.4" else "
 if (is.na(minutes) || minutes <= 0 || minutes > 1440) {
   refuse("--minutes must be a number above 0 and at most 1440, not '", option("minutes", ""), "'")
 }
-wanted <- strsplit(option("rows", ""), ",", fixed = TRUE)[[1L]]
-if (!length(wanted)) wanted <- names(recorded$rows)
+wanted <- if (any(startsWith(args, "--rows="))) unique(strsplit(paste0(option("rows", ""), ","), ",", fixed = TRUE)[[1L]]) else names(recorded$rows)
 for (name in wanted) if (!name %in% names(recorded$rows)) {
   refuse("there is no row '", name, "'; the rows: ", paste(names(recorded$rows), collapse = ", "))
 }

@@ -22,6 +22,7 @@ test_that("arguments that are no good are named, with what is allowed", {
     expect_match(printed(run), why)
   }
   refused("there is no row 'fast'; the rows: .*flood", "--rows=fast")
+  refused("there is no row ''; the rows: .*flood", "--rows=")
   refused("unknown argument '--quik'; known: --quick", "--quik")
   refused("--minutes must be a number above 0", "--minutes=soon")
 })

@@ -1,11 +1,13 @@
 // Daemons that never do anything, many in one process:
 //   idle_daemons_main URL COUNT     the token is the first line of the standard input
-// Prints "connected" when the host has welcomed all of them, and ends when it has closed all connections.
+// Prints "connected" when the host has welcomed all of them, and ends when it has closed all connections. Before that it
+// prints "N told to stop, M for good": by the first word that each has heard, since a daemon acts on that.
 #include <algorithm>
 #include <cstdlib>
 #include <deque>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "dispatch/link_wire.hpp"
@@ -28,6 +30,8 @@ class IdleDaemon final : net::DiallerEvents, net::ConnectionSink {
   bool welcome() const { return welcome_; }
   bool over() const { return over_; }
   const std::string& reason() const { return reason_; }
+  bool stopped() const { return stop_.has_value(); }
+  bool stopped_for_good() const { return stop_ && stop_->final != 0; }
 
  private:
   net::ConnectionSink* on_host(std::unique_ptr<net::Connection>& connection, std::string*) override {
@@ -37,8 +41,14 @@ class IdleDaemon final : net::DiallerEvents, net::ConnectionSink {
   void on_failed(const std::string& sentence, bool) override { on_closed(sentence); }
   void on_open() override {}
   std::byte* on_begin(const net::MessageHeader&, std::span<const std::byte>, std::string*) override { return nullptr; }
-  void on_message(const net::MessageHeader& header, std::span<const std::byte>, std::span<const std::byte>) override {
+  void on_message(const net::MessageHeader& header, std::span<const std::byte> head,
+                  std::span<const std::byte>) override {
     welcome_ = welcome_ || header.type == static_cast<std::uint16_t>(dispatch::LinkMessage::kWelcome);
+    dispatch::LinkStop stop;
+    if (header.type == static_cast<std::uint16_t>(dispatch::LinkMessage::kStop) && !stop_ &&
+        dispatch::read_head(head, &stop)) {
+      stop_ = stop;
+    }
   }
   void on_torn(const net::MessageHeader&) override {}
   void on_sent(std::uint64_t) override {}
@@ -51,6 +61,7 @@ class IdleDaemon final : net::DiallerEvents, net::ConnectionSink {
   std::unique_ptr<net::Connection> connection_;
   bool welcome_ = false;
   bool over_ = false;
+  std::optional<dispatch::LinkStop> stop_;
   std::string reason_;
 };
 
@@ -86,6 +97,10 @@ int main(int count, char** arguments) {
   std::cout << (lost == daemons.end() ? "connected" : lost->reason()) << std::endl;
   if (lost == daemons.end()) {
     until([](const IdleDaemon& daemon) { return daemon.over(); });
+    std::cout << std::count_if(daemons.begin(), daemons.end(), [](const IdleDaemon& d) { return d.stopped(); })
+              << " told to stop, "
+              << std::count_if(daemons.begin(), daemons.end(), [](const IdleDaemon& d) { return d.stopped_for_good(); })
+              << " for good" << std::endl;
   }
   std::_Exit(lost == daemons.end() ? 0 : 1);
 }

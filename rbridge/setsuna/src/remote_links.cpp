@@ -73,7 +73,7 @@ void RemoteLinks::send(Profile& profile, HostLink& to, const Command& command) {
     }
     case LinkMessage::kForget: to.send_forget(command.id); break;
     case LinkMessage::kKill: to.kill(); break;
-    case LinkMessage::kStop: to.stop(false); break;
+    case LinkMessage::kStop: to.stop(profile.is_final()); break;  // the first word is what a daemon acts on
     default:
       command.position ? to.cancel_element(command.id, *command.position) : to.send_control(command.what, command.id);
       break;
