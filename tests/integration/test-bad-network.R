@@ -82,7 +82,7 @@ test_that("a connection that is reset loses its task or runs it again, and its d
   pid <- no_hang(mirai(Sys.getpid())[])
   for (retry in 0:1) {
     file <- withr::local_tempfile()
-    m <- slow_once(file, 1, .retry = retry) # which the daemon ends before it dials again
+    m <- slow_once(file, 3, .retry = retry) # which the daemon ends before it dials again
     waiting <- lapply(1:5, function(i) mirai(i, i = i, .retry = 1)) # some may have been sent in advance
     has_begun(file)
     proxy$tell("cut")
