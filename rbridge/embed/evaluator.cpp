@@ -30,6 +30,7 @@ codec::EncodeBuffer buffer;
 codec::Options codec_options{};
 InHand hand;
 bool has_pending = false;
+bool may_be_stripped = false;
 std::uint64_t tasks_run = 0;
 std::atomic<std::uint64_t> running_element{0};
 volatile sig_atomic_t host_gone = 0;
@@ -93,6 +94,7 @@ void run_task(const Claim& claim) {
   hand.started_ns = runtime::monotonic_ns();
   hand.claim = claim;
   hand.active = true;
+  may_be_stripped = true;
   stamp_claimed();
   hand.counted = kind == TaskKind::kEval || kind == TaskKind::kMapElement;
   R_interrupts_pending = 0;  // an old interrupt must not hit this task
@@ -286,7 +288,9 @@ LeaveReason Evaluator::run() {
     run_range();
   }
   for (;;) {
-    leave_if_stripped();
+    if (may_be_stripped && hand.took_ns > kHarmlessNs) {
+      leave_if_stripped();
+    }
     // Never with a claimed task in hand: nobody else could run it.
     if (!has_pending && options.maxtasks >= 0 && static_cast<double>(tasks_run) >= options.maxtasks) {
       return LeaveReason::kMaxtasks;
@@ -308,6 +312,10 @@ LeaveReason Evaluator::run() {
     const std::uint64_t idle_ns = deadline_after(idle_since_ns, options.idletime_ms);
     if (idle_ns != 0 && runtime::monotonic_ns() >= idle_ns && !port->has_work()) {
       return LeaveReason::kIdletime;
+    }
+    // After tasks that took no time too, but where nobody waits for it.
+    if (may_be_stripped) {
+      leave_if_stripped();
     }
     if (spin_for_work()) {
       continue;

@@ -120,6 +120,7 @@ void end_element() {
   hand.evaluating = false;
   running_element.store(0, std::memory_order_relaxed);
   R_interrupts_pending = 0;
+  may_be_stripped = true;
   ++hand.evaluated;
   ++tasks_run;
 }

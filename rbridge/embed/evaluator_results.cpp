@@ -98,8 +98,10 @@ void publish(ResultStatus status) {
   } else {
     slot.result_offset = allocate_result().offset;
   }
+  const std::uint64_t now_ns = runtime::monotonic_ns();
+  hand.took_ns = now_ns - hand.started_ns;
   if (hand.element_since_ns != 0) {
-    slot.elapsed_ns = brief_ns(runtime::monotonic_ns() - hand.element_since_ns);
+    slot.elapsed_ns = brief_ns(now_ns - hand.element_since_ns);
   }
   stamp_encoded();
   hand.active = false;
@@ -115,15 +117,9 @@ void publish(ResultStatus status) {
   }
 }
 
-namespace {
-
-bool could_do_harm() { return runtime::monotonic_ns() - hand.started_ns > kHarmlessNs; }
-
-}  // namespace
-
 // A child of the task that called quit() takes the session's directory with it.
 void keep_tempdir() {
-  if (could_do_harm() && R_TempDir != nullptr && ::access(R_TempDir, F_OK) != 0) {
+  if (R_TempDir != nullptr && ::access(R_TempDir, F_OK) != 0) {
     ::mkdir(R_TempDir, 0700);
   }
 }
@@ -132,18 +128,23 @@ void keep_tempdir() {
 // standard output. Such a daemon is replaced. Its number is high: not one that is taken again by accident.
 void leave_if_stripped() {
   constexpr int kStrippedStatus = 74;
-  if (!has_pending && could_do_harm() && ::fcntl(attachment->reactor.fd(), F_GETFD) < 0) {
-    ::_exit(kStrippedStatus);
+  if (!has_pending) {
+    if (::fcntl(attachment->reactor.fd(), F_GETFD) < 0) {
+      ::_exit(kStrippedStatus);
+    }
+    may_be_stripped = false;
   }
 }
 
 void finish_scope(std::uint32_t flags, std::uint64_t const_key) {
   forget_changed_constant(const_key);
   TaskScope::calm();
-  keep_tempdir();
+  if (hand.took_ns > kHarmlessNs) {
+    keep_tempdir();
+  }
   leave_stream(flags);
   if (options.cleanup) {
-    TaskScope::restore(runtime::monotonic_ns() - hand.started_ns);
+    TaskScope::restore(hand.took_ns);
   } else {
     TaskScope::unbind_globals();
   }

@@ -52,8 +52,9 @@ extern codec::Options codec_options;  // hooks of serial_config(), preserved
 struct InHand {
   Claim claim;
   std::uint64_t started_ns = 0;
-  bool active = false;     // claimed, not completed
-  bool replaying = false;  // a kReplay: `replay_at` is where its next entry starts
+  std::uint64_t took_ns = 0;  // until its outcome was ready: waking the host, which comes after that, is not the task's
+  bool active = false;        // claimed, not completed
+  bool replaying = false;     // a kReplay: `replay_at` is where its next entry starts
   std::uint64_t replay_at = 0;
   bool counted = false;  // it is a user's task (maxtasks)
   codec::ViewSource* source = nullptr;
@@ -74,7 +75,8 @@ struct InHand {
   dispatch::StreamState stream{};  // of stream_element
 };
 extern InHand hand;
-extern bool has_pending;  // a task is claimed from the ready queue while the mailbox has something to do first
+extern bool has_pending;      // a task is claimed from the ready queue while the mailbox has something to do first
+extern bool may_be_stripped;  // a task has run since the last look at our descriptors
 extern std::uint64_t tasks_run;
 extern std::atomic<std::uint64_t> running_element;  // of a range, as a cancel names it; 0: none
 extern volatile sig_atomic_t host_gone;
@@ -87,8 +89,9 @@ extern SEXP seed_symbol;
 inline SEXP root(Root which) { return VECTOR_ELT(roots, which); }
 inline SEXP set_root(Root which, SEXP value) { return SET_VECTOR_ELT(roots, which, value); }
 
-// A task that took less has neither forked a child, nor removed a directory, nor closed a thousand descriptors: what such a
-// task may have broken is not looked at, since looking costs more than a trivial task.
+// A task that took less has neither forked a child, nor removed a directory, nor closed a thousand descriptors one by one:
+// what it may have broken is not looked at, since looking costs more than a trivial task; only its descriptors are, before
+// the daemon parks.
 inline constexpr std::uint64_t kHarmlessNs = 15'000;
 
 // --- Stamps of a traced task (evaluator_stamps.cpp) ---

@@ -175,6 +175,18 @@ test_that("a task may close every connection and every descriptor, ours too", {
   }
 })
 
+test_that("a task that closes every descriptor in no time ends its daemon as well", {
+  library <- native_faults()
+  pool(1)
+  pid <- collect(mirai({
+    dyn.load(library)
+    Sys.getpid()
+  }, library = library))
+  no_hang(mirai(.Call("fault_close_at_once"))[])
+  expect_true(becomes_true(function() !exists_process(pid)))
+  expect_untouched(1L)
+})
+
 test_that("what a task leaves behind is not seen by the next", {
   pool(1)
   before <- no_hang(mirai(list(getwd(), options(), search(), ls(globalenv(), all.names = TRUE)))[])
