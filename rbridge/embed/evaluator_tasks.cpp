@@ -20,12 +20,13 @@ void define_all(SEXP values, SEXP env) {
   }
 }
 
-// base::eval(quote(<expr>), <env>, <base>): a bare return() ends there and not in our loop.
+// eval(quote(<expr>), <env>, <base>): a bare return() ends there and not in our loop. As at top level its caller is the global
+// environment.
 SEXP eval_in(SEXP expr, SEXP env) {
   SEXP call = root(kEvalCall);
   SETCADR(CADR(call), expr);
   SETCADDR(call, env);
-  SEXP value = Rf_eval(call, R_BaseEnv);
+  SEXP value = Rf_eval(call, R_GlobalEnv);
   set_root(kValue, value);
   SETCADR(CADR(call), R_NilValue);
   SETCADDR(call, R_NilValue);

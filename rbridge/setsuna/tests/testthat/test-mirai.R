@@ -130,6 +130,22 @@ test_that("a mirai that was saved and read again is an error when it is used", {
   stop_mirai(m)
 })
 
+test_that("an expression is evaluated as at top level: no frames but its own", {
+  pool_of_one()
+  x <- collect(mirai({
+    f <- function() parent.frame()
+    on.exit(assign("left", TRUE, globalenv()))
+    quote <- function(...) stop("not this one")
+    list(identical(f(), environment()), identical(parent.frame(), globalenv()), y)
+  }, y = 3))
+  expect_identical(x, list(TRUE, TRUE, 3))
+  expect_identical(collect(mirai({
+    return(exists("left"))
+    stop("not reached")
+  })), FALSE)
+  expect_identical(collect(mirai(quote(a), quote = function(...) "another")), "another")
+})
+
 test_that("waiting for lists keeps names and order", {
   pool(2)
   x <- list(a = mirai({
