@@ -13,6 +13,7 @@ namespace {
 constexpr std::uintptr_t kCollectedAddress = ~std::uintptr_t{0};
 constexpr std::uint64_t kFlood = 1024;  // unfinished tasks from which on handles share finalizers
 constexpr int kChunk = 32;
+constexpr int kSparesMax = 256;
 
 struct Held {
   TaskRef ref;
@@ -37,6 +38,10 @@ Chunk* allocate_chunk(int capacity) {
 
 SEXP class_vector = nullptr;
 SEXP open_chunk = nullptr;  // preserved while it has room
+// Chunks of one whose handle has been collected, to be used again: registering a finalizer for each task, and R's running them,
+// costs more than the rest of a handle.
+SEXP spares = nullptr;
+int spare_count = 0;
 
 // Finalizers run inside the garbage collector, where no lock may be taken: they append here.
 TaskRef* dropped = nullptr;
@@ -66,14 +71,6 @@ void append_dropped(TaskRef ref) {
   dropped[dropped_count++] = ref;
 }
 
-void finalize_handle(SEXP handle) {
-  void* address = R_ExternalPtrAddr(handle);
-  if (address != nullptr && address != reinterpret_cast<void*>(kCollectedAddress) && !Host::forked()) {
-    append_dropped(from_address(address));
-  }
-  R_ClearExternalPtr(handle);
-}
-
 void finalize_chunk(SEXP holder) {
   auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
   if (chunk == nullptr) {
@@ -88,6 +85,41 @@ void finalize_chunk(SEXP holder) {
   R_ClearExternalPtr(holder);
 }
 
+// Of one place, if nothing else is said.
+SEXP new_chunk(int capacity = 1) {
+  Chunk* chunk = allocate_chunk(capacity);
+  if (chunk == nullptr) {
+    Rf_error("not enough memory");
+  }
+  SEXP holder = PROTECT(R_MakeExternalPtr(chunk, R_NilValue, R_NilValue));
+  R_RegisterCFinalizerEx(holder, finalize_chunk, FALSE);
+  UNPROTECT(1);
+  return holder;
+}
+
+SEXP spare_chunk() {
+  if (spare_count == 0) {
+    return new_chunk();
+  }
+  SEXP holder = VECTOR_ELT(spares, --spare_count);
+  SET_VECTOR_ELT(spares, spare_count, R_NilValue);  // whoever drops the handle drops it, too
+  static_cast<Chunk*>(R_ExternalPtrAddr(holder))->used = 0;
+  return holder;
+}
+
+// `holder` has no live handle any more.
+void keep_spare(SEXP holder) {
+  if (spares == nullptr) {
+    PROTECT(holder);
+    spares = Rf_allocVector(VECSXP, kSparesMax);
+    R_PreserveObject(spares);
+    UNPROTECT(1);
+  }
+  if (spare_count < kSparesMax) {
+    SET_VECTOR_ELT(spares, spare_count++, holder);
+  }
+}
+
 SEXP chunk_with_room() {
   if (open_chunk != nullptr) {
     auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(open_chunk));
@@ -97,12 +129,7 @@ SEXP chunk_with_room() {
     R_ReleaseObject(open_chunk);
     open_chunk = nullptr;
   }
-  Chunk* chunk = allocate_chunk(kChunk);
-  if (chunk == nullptr) {
-    return R_NilValue;
-  }
-  SEXP holder = PROTECT(R_MakeExternalPtr(chunk, R_NilValue, R_NilValue));
-  R_RegisterCFinalizerEx(holder, finalize_chunk, FALSE);
+  SEXP holder = PROTECT(new_chunk(kChunk));
   R_PreserveObject(holder);
   open_chunk = holder;
   UNPROTECT(1);
@@ -123,11 +150,11 @@ SEXP with_class(SEXP handle) {
   return handle;
 }
 
-// The chunk must not drop what was collected.
-void forget_in_chunk(SEXP holder, TaskRef ref) {
+// The chunk must not drop what was collected. True: it was of one place, which is free now.
+bool forget_in_chunk(SEXP holder, TaskRef ref) {
   auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
   if (chunk == nullptr) {
-    return;
+    return false;
   }
   for (int i = 0; i < chunk->used; ++i) {
     const int place = (chunk->next + i) % chunk->used;
@@ -135,9 +162,10 @@ void forget_in_chunk(SEXP holder, TaskRef ref) {
     if (held.live && held.ref.task == ref.task && held.ref.profile == ref.profile) {
       held.live = false;
       chunk->next = place + 1;
-      return;
+      return chunk->capacity == 1;
     }
   }
+  return false;
 }
 
 void drop_task(Host& host, TaskRef ref) {
@@ -153,29 +181,16 @@ void drop_task(Host& host, TaskRef ref) {
 }  // namespace
 
 SEXP make_handle(TaskRef ref, std::uint64_t outstanding) {
-  SEXP chunk = PROTECT(outstanding > kFlood ? chunk_with_room() : R_NilValue);
-  SEXP handle = PROTECT(R_MakeExternalPtr(to_address(ref), R_NilValue, chunk));
-  if (chunk != R_NilValue) {
-    auto* of = static_cast<Chunk*>(R_ExternalPtrAddr(chunk));
-    of->held[of->used++] = {ref, true};
-  } else {
-    R_RegisterCFinalizerEx(handle, finalize_handle, FALSE);
-  }
+  SEXP holder = PROTECT(outstanding > kFlood ? chunk_with_room() : spare_chunk());
+  SEXP handle = PROTECT(R_MakeExternalPtr(to_address(ref), R_NilValue, holder));
+  auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
+  chunk->held[chunk->used++] = {ref, true};
   with_class(handle);
   UNPROTECT(2);
   return handle;
 }
 
-SEXP make_map_holder(int capacity) {
-  Chunk* chunk = allocate_chunk(capacity);
-  if (chunk == nullptr) {
-    Rf_error("not enough memory");
-  }
-  SEXP holder = PROTECT(R_MakeExternalPtr(chunk, R_NilValue, R_NilValue));
-  R_RegisterCFinalizerEx(holder, finalize_chunk, FALSE);
-  UNPROTECT(1);
-  return holder;
-}
+SEXP make_map_holder(int capacity) { return new_chunk(capacity); }
 
 void fill_map_holder(SEXP holder, std::uint32_t profile, const std::uint32_t* tasks, int count) {
   auto* chunk = static_cast<Chunk*>(R_ExternalPtrAddr(holder));
@@ -229,8 +244,10 @@ TaskRef keep_value(SEXP handle, SEXP value) {
   MARK_NOT_MUTABLE(value);  // m$data is handed out again and again
   R_SetExternalPtrAddr(handle, reinterpret_cast<void*>(kCollectedAddress));
   if (SEXP holder = R_ExternalPtrProtected(handle); holder != R_NilValue) {
-    forget_in_chunk(holder, ref);
     R_SetExternalPtrProtected(handle, R_NilValue);
+    if (forget_in_chunk(holder, ref)) {
+      keep_spare(holder);
+    }
   }
   return ref;
 }

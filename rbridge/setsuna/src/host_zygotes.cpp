@@ -136,17 +136,15 @@ std::string Host::threaded_packages(const std::string& key) {
 }
 
 void Host::flush_spawns(Profile& profile) {
+  if (!profile.spawns_waiting()) {
+    return;
+  }
   Zygote* zygote = zygote_for(profile.config().zygote_key);
   if (zygote == nullptr) {
-    if (profile.spawns_waiting()) {
-      zygote_lost_.store(true, std::memory_order_release);
-    }
+    zygote_lost_.store(true, std::memory_order_release);
     return;  // they wait in the profile for a new fork server
   }
   const std::vector<SpawnRequest> spawns = profile.take_spawns();
-  if (spawns.empty()) {
-    return;
-  }
   // One request for each run of daemons that start with the same configuration.
   for (std::size_t first = 0, last = 0; first < spawns.size(); first = last) {
     const DaemonStart* start = profile.process(spawns[first].index).start.get();

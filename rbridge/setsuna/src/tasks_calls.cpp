@@ -125,7 +125,10 @@ SEXP collect_dots(SEXP env) {
     SET_VECTOR_ELT(list, at, evaluated_dot(cell, env));
     SET_STRING_ELT(names, at++, PRINTNAME(TAG(cell)));
   }
-  Rf_setAttrib(list, R_NamesSymbol, names);
+  // What Rf_setAttrib() does for a fresh list, without looking at each name.
+  SEXP attribute = Rf_cons(names, R_NilValue);
+  SET_TAG(attribute, R_NamesSymbol);
+  SET_ATTRIB(list, attribute);
   UNPROTECT(2);
   return list;
 }

@@ -72,8 +72,7 @@ SEXP mirai_collect(SEXP x) {
   refuse_in_fork();
   drain_dropped();
   if (TYPEOF(x) != VECSXP) {
-    wait_for_handle(check_handle(x));
-    return value_of(x);
+    return awaited_value(check_handle(x));
   }
   const R_xlen_t n = XLENGTH(x);
   SEXP out = PROTECT(Rf_allocVector(VECSXP, n));

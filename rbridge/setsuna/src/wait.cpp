@@ -463,6 +463,22 @@ R_xlen_t collect_some(SEXP list, R_xlen_t from, SEXP out) {
   return from + fetched;
 }
 
+namespace {
+
+// `ref`: what `handle`, which is open, stands for.
+SEXP take_value(SEXP handle, TaskRef ref) {
+  Outcome outcome;
+  if (!fetch_outcome(ref, &outcome)) {
+    return unresolved_value();
+  }
+  SEXP value = PROTECT(decode_outcome(ref, outcome));
+  collect_handle(handle, value);
+  UNPROTECT(1);
+  return value;
+}
+
+}  // namespace
+
 SEXP value_of(SEXP handle) {
   switch (handle_state(handle)) {
     case HandleState::kCollected: return handle_value(handle);
@@ -471,14 +487,12 @@ SEXP value_of(SEXP handle) {
     case HandleState::kOpen: break;
   }
   const TaskRef ref = handle_ref(handle);
-  Outcome outcome;
-  if (!task_resolved(ref) || !fetch_outcome(ref, &outcome)) {
-    return unresolved_value();
-  }
-  SEXP value = PROTECT(decode_outcome(ref, outcome));
-  collect_handle(handle, value);
-  UNPROTECT(1);
-  return value;
+  return task_resolved(ref) ? take_value(handle, ref) : unresolved_value();
+}
+
+SEXP awaited_value(SEXP handle) {
+  wait_for_handle(handle);
+  return handle_state(handle) == HandleState::kOpen ? take_value(handle, handle_ref(handle)) : handle_value(handle);
 }
 
 }  // namespace setsuna::host

@@ -23,5 +23,7 @@ void wait_for_handle(SEXP handle);
 R_xlen_t collect_some(SEXP list, R_xlen_t from, SEXP out);
 // The value, decoded and cached; unresolved_value() while there is none. May jump.
 SEXP value_of(SEXP handle);
+// The same, once it is there. May jump (user interrupt).
+SEXP awaited_value(SEXP handle);
 
 }  // namespace setsuna::host

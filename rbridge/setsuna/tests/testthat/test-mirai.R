@@ -130,6 +130,25 @@ test_that("a mirai that was saved and read again is an error when it is used", {
   stop_mirai(m)
 })
 
+test_that("what a mirai held is freed when it is dropped unread, after others were read too", {
+  segments <- function() {
+    gc()
+    unresolved(1)
+    status()
+    sum(grepl("memfd:setsuna (deleted)", readLines("/proc/self/maps"), fixed = TRUE))
+  }
+  before <- segments()
+  daemons(1)
+  expect_identical(lapply(1:3, function(i) collect(mirai(i, i = i))), as.list(1:3))
+  m <- lapply(1:3, function(i) mirai(i, i = i))
+  call_mirai(m)
+  daemons(0)
+  expect_identical(m[[2]]$data, 2L)
+  expect_gt(segments(), before) # for the other two
+  rm(m)
+  expect_true(becomes_true(function() segments() == before))
+})
+
 test_that("an expression is evaluated as at top level: no frames but its own", {
   pool_of_one()
   x <- collect(mirai({
