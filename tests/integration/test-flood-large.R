@@ -116,7 +116,7 @@ test_that("everywhere() is with every daemon whatever its age", {
   no_hang(everywhere(setting <- 42)[])
   stop_killer <- start_killer()
   values <- collect(lapply(1:3000, function(i) mirai({
-    if (i %% 10L == 0L) Sys.sleep(0.001)
+    if (i %% 10L == 0L) Sys.sleep(0.01) # long enough for many kills
     setting + i
   }, i = i)))
   expect_gt(stop_killer(), 5L)
