@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <vector>
 
@@ -136,6 +137,11 @@ std::vector<Lineage> read_lineages(const std::string& root) {
   return out;
 }
 
+std::string read_text(const std::string& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
 std::optional<std::uint64_t> read_number(const std::string& file) {
   std::ifstream in(file);
   std::uint64_t value = 0;
@@ -189,10 +195,23 @@ MemoryCeiling memory_ceiling(const std::string& root) {
   return ceiling;
 }
 
-std::optional<std::uint64_t> oom_kills(const std::string& root) {
-  for (const Lineage& line : read_lineages(root)) {
+std::optional<std::uint64_t> oom_kills(const std::string& root) { return OomKillCounter(root).read(); }
+
+std::optional<std::uint64_t> OomKillCounter::read() {
+  const std::string membership = read_text(root_ + "/proc/self/cgroup");
+  if (searched_ && membership == membership_) {
+    const auto count = file_.empty() ? std::nullopt : read_keyed(file_, "oom_kill");
+    if (count || file_.empty()) {
+      return count;
+    }
+  }
+  searched_ = true;
+  membership_ = membership;
+  file_.clear();
+  for (const Lineage& line : read_lineages(root_)) {
     const std::string file = line.directories.front() + (line.v2 ? "/memory.events" : "/memory.oom_control");
     if (const auto count = read_keyed(file, "oom_kill")) {
+      file_ = file;
       return count;
     }
   }

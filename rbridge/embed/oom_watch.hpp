@@ -13,15 +13,16 @@ class OomWatch {
  public:
   OomWatch() { rebase(); }
   // Forgets what happened so far.
-  void rebase() { seen_ = runtime::oom_kills().value_or(0); }
+  void rebase() { seen_ = kills_.read().value_or(0); }
   // True, once, for each kill since the last look.
   bool take_kill() {
-    if (runtime::oom_kills().value_or(0) <= seen_) return false;
+    if (kills_.read().value_or(0) <= seen_) return false;
     ++seen_;
     return true;
   }
 
  private:
+  runtime::OomKillCounter kills_;
   std::uint64_t seen_ = 0;
 };
 

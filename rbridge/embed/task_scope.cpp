@@ -180,6 +180,14 @@ void call_restore(bool globals, bool options, bool search, bool dir) {
   }
 }
 
+// The part of the baseline that is not R's.
+void note_surroundings() {
+  if (extra != nullptr) {
+    extra->take_baseline();
+  }
+  directory.remember();
+}
+
 // A task may have locked a variable that it was given.
 void restore_global(SEXP symbol, SEXP before) {
   const bool bound = Rf_findVarInFrame(R_GlobalEnv, symbol) != R_UnboundValue;
@@ -195,16 +203,29 @@ void restore_global(SEXP symbol, SEXP before) {
 
 }  // namespace
 
+void TaskScope::prepare() {
+  roots = Rf_allocVector(VECSXP, kRootCount);
+  R_PreserveObject(roots);
+  options_symbol = Rf_install(".Options");
+  watch_calm();
+  take_baseline();
+}
+
+// What was prepared is only read if it is still true: saving it anew would write to every second page of the heap, and so
+// copy it.
 void TaskScope::initialize(SEXP restore, SEXP calm_function) {
+  const bool prepared = roots != nullptr && calm_known && calm_words.unchanged() && steady_known &&
+                        steady.unchanged() && root(kHidden) == R_NilValue;
   if (roots == nullptr) {
-    roots = Rf_allocVector(VECSXP, kRootCount);
-    R_PreserveObject(roots);
-    options_symbol = Rf_install(".Options");
+    prepare();
+  } else if (!prepared) {
+    watch_calm();
+    take_baseline();
+  } else {
+    note_surroundings();
   }
   set_root(kRestore, restore);
   set_root(kCalm, calm_function);
-  watch_calm();
-  take_baseline();
 }
 
 void TaskScope::calm() {
@@ -219,15 +240,12 @@ void TaskScope::calm() {
 void TaskScope::add(const ScopeExtra* with) { extra = with; }
 
 void TaskScope::take_baseline() {
-  if (extra != nullptr) {
-    extra->take_baseline();
-  }
+  note_surroundings();
   set_root(kHidden, R_NilValue);
   save_globals();
   save_options();
   save_search();
   watch_words();
-  directory.remember();
 }
 
 void TaskScope::bind_globals(SEXP values) {

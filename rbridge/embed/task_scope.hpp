@@ -18,6 +18,8 @@ struct ScopeExtra {
 // All functions: R thread; may long-jump only where said. State is static: one daemon a process.
 class TaskScope {
  public:
+  // In a process that daemons will be forked from: takes their baseline, which theirs is as long as nothing differs. May jump.
+  static void prepare();
   // Once. `restore` is an R function(globals, options, search, directory) that undoes; `calm` one without arguments that
   // ends time limits and diversions of output.
   static void initialize(SEXP restore, SEXP calm);

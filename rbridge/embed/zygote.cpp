@@ -91,7 +91,12 @@ void on_zygote_signal(int signal) {
 
 }  // namespace
 
+// A directory's links are itself, its name in its parent and one for each directory in it: one call instead of a file to read,
+// before each fork.
 std::uint32_t count_threads() {
+  struct stat tasks {};
+  if (::stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 2)
+    return static_cast<std::uint32_t>(tasks.st_nlink - 2);
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
     if (line.compare(0, 8, "Threads:") == 0)

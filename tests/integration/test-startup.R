@@ -91,6 +91,36 @@ test_that("a .Rprofile may print, change directory, set options and variables, a
   expect_identical(result$value[[6L]], basename(folder))
 })
 
+test_that("what a .Rprofile has set up is there again after a task that changed it", {
+  folder <- with_profile("x <- 1", "options(digits = 4, made.up = 'yes')", "library(splines)", "set.seed(1)")
+  result <- in_session(quote({
+    look <- quote(list(x, getOption("digits"), getOption("made.up"), "package:splines" %in% search(), ls(globalenv()),
+                       basename(getwd())))
+    daemons(1)
+    before <- mirai(look)[]
+    mirai({
+      assign("x", 2, globalenv())
+      assign("y", 3, globalenv())
+      options(digits = 9, made.up = NULL)
+      detach("package:splines")
+      setwd("/")
+    })[]
+    after <- mirai(look)[]
+    everywhere({
+      x <- 5
+      options(digits = 10)
+    })
+    mirai(rm(x, envir = globalenv()))[]
+    list(before, after, mirai(list(x, getOption("digits")))[], mirai(typeof(.Random.seed))[], mirai(runif(1))[])
+  }), directory = folder)
+  expect_identical(result$value[[1L]], list(1, 4L, "yes", TRUE, "x", basename(folder)), label = text_of(result))
+  expect_identical(result$value[[2L]], result$value[[1L]])
+  expect_identical(result$value[[3L]], list(5, 10L))
+  expect_identical(result$value[[4L]], "integer")
+  again <- in_session(quote(c(mirai(runif(1))[], mirai(runif(1))[])), directory = folder)
+  expect_length(unique(c(result$value[[5L]], again$value)), 3L) # not the profile's seed
+})
+
 test_that("R_PROFILE_USER and --no-init-file are followed", {
   file <- tempfile(fileext = ".R")
   writeLines("from_user_profile <- 11", file)

@@ -127,6 +127,23 @@ TEST_F(SysmemTest, V1AncestorHiddenByANamespace) {
   EXPECT_EQ(memory_ceiling(root_).bytes, 2 * kGigabyte);
 }
 
+TEST_F(SysmemTest, CounterFollowsTheProcessToAnotherCgroup) {
+  v2_machine("/job");
+  write("/sys/fs/cgroup/job/memory.events", "oom_kill 2\n");
+  OomKillCounter counter(root_);
+  EXPECT_EQ(counter.read(), 2u);
+  write("/sys/fs/cgroup/job/memory.events", "oom_kill 3\n");
+  EXPECT_EQ(counter.read(), 3u);
+  v2_machine("/other");
+  EXPECT_FALSE(counter.read());
+  EXPECT_FALSE(counter.read());
+  v2_machine("/job");
+  EXPECT_EQ(counter.read(), 3u);
+  v2_machine("/next");
+  write("/sys/fs/cgroup/next/memory.events", "oom_kill 5\n");
+  EXPECT_EQ(counter.read(), 5u);
+}
+
 TEST_F(SysmemTest, OldKernelWithoutTheCounter) {
   v1_machine("/job");
   write("/sys/fs/cgroup/memory/job/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n");

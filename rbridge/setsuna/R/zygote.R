@@ -50,6 +50,8 @@
   failure <- NULL
   .steady_sigint()
   eapply(topenv(), identity, all.names = TRUE) # loads each function now and not in every daemon
+  for (i in 1:2) .rehearse()
+  .Call(C_daemon_prepare)
   # No gc() here: it takes 17 ms, and daemons would copy hardly fewer pages in their own collections.
   .Call(C_zygote_open, .exec_command(preload), threaded)
   repeat {
@@ -67,6 +69,23 @@
     }, error = conditionMessage)
   }
   0L
+}
+
+# What daemons do first in R, for nothing: functions of base are loaded from disk at their first use, and memory that is
+# written to before the fork need not be copied after it.
+.rehearse <- function() {
+  tempdir()
+  exists(".Random.seed", globalenv(), inherits = FALSE)
+  bitwAnd(1L, 1L)
+  .limit(Inf)
+  .restore_scope(TRUE)
+  calls <- NULL
+  remember <- function(e) calls <<- sys.calls()
+  suspendInterrupts(tryCatch(
+    withCallingHandlers(allowInterrupts(.depth()), error = remember),
+    error = identity,
+    interrupt = identity
+  ))
 }
 
 # Loads the packages and returns the names of those after which there are more threads than one.
@@ -113,7 +132,9 @@
 # Runs in each daemon, on top of an R that is as the zygote left it. Does not return.
 .daemon_child <- function(link, config) {
   .Call(C_set_threads, config$threads)
-  if (exists(".Random.seed", globalenv(), inherits = FALSE)) rm(".Random.seed", envir = globalenv())
+  # One with a stream replaces the fork server's seed.
+  if (is.null(config$daemon$stream) && exists(".Random.seed", globalenv(), inherits = FALSE))
+    rm(".Random.seed", envir = globalenv())
   status <- if (is.null(config$entry)) {
     .daemon_run(link, config$daemon)
   } else {

@@ -56,6 +56,16 @@ SEXP daemon_hooks(SEXP hooks) {
   return R_NilValue;
 }
 
+// In the fork server. Daemons have a seed in their baseline, whatever its value.
+SEXP daemon_prepare() {
+  SEXP symbol = Rf_install(".Random.seed");
+  if (Rf_findVarInFrame(R_GlobalEnv, symbol) == R_UnboundValue) {
+    Rf_defineVar(symbol, R_NilValue, R_GlobalEnv);
+  }
+  setsuna::embed::TaskScope::prepare();
+  return R_NilValue;
+}
+
 SEXP daemon_start(SEXP restore, SEXP calm) {
   setsuna::embed::TaskScope::add(setsuna::host::nested_scope());
   Evaluator::start(restore, calm);
@@ -139,17 +149,11 @@ SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
 }  // namespace
 
 extern const R_CallMethodDef kEvaluatorEntries[] = {
-    SETSUNA_ENTRY(daemon_attach, daemon_attach, 3),
-    SETSUNA_ENTRY(daemon_start, daemon_start, 2),
-    SETSUNA_ENTRY(daemon_hooks, daemon_hooks, 1),
-    SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),
-    SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
-    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),
-    SETSUNA_ENTRY(daemon_stream, daemon_stream, 3),
-    SETSUNA_ENTRY(daemon_join, daemon_join, 1),
-    SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2),
-    SETSUNA_ENTRY(daemon_is_final, daemon_is_final, 0),
-    SETSUNA_ENTRY(daemon_detach, daemon_detach, 1),
-    SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
-    {nullptr, nullptr, 0},
+    SETSUNA_ENTRY(daemon_attach, daemon_attach, 3),     SETSUNA_ENTRY(daemon_prepare, daemon_prepare, 0),
+    SETSUNA_ENTRY(daemon_start, daemon_start, 2),       SETSUNA_ENTRY(daemon_hooks, daemon_hooks, 1),
+    SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),         SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
+    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),       SETSUNA_ENTRY(daemon_stream, daemon_stream, 3),
+    SETSUNA_ENTRY(daemon_join, daemon_join, 1),         SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2),
+    SETSUNA_ENTRY(daemon_is_final, daemon_is_final, 0), SETSUNA_ENTRY(daemon_detach, daemon_detach, 1),
+    SETSUNA_ENTRY(daemon_attached, daemon_attached, 0), {nullptr, nullptr, 0},
 };

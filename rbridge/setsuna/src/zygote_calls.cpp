@@ -31,38 +31,20 @@ int exit_status = 0;
 
 // ---- the session's temporary directory ----
 
-SEXP make_tempdir(void* call) { return Rf_eval(static_cast<SEXP>(call), R_BaseEnv); }
-SEXP no_tempdir(SEXP, void*) { return R_NilValue; }
-
 // In a new daemon: a session directory of its own, else the first daemon to exit would remove everyone's. R makes a new one
-// by tempdir(check = TRUE), if the present one does not exist; it has no other public way.
-// Where R makes it, see ?tempdir. R crashes when it cannot.
-const char* tempdir_parent() {
-  for (const char* name : {"TMPDIR", "TMP", "TEMP"}) {
-    struct stat info {};
-    const char* path = std::getenv(name);
-    if (path != nullptr && ::stat(path, &info) == 0 && S_ISDIR(info.st_mode) && ::access(path, W_OK) == 0) return path;
-  }
-  return "/tmp";
-}
-
-bool tempdir_possible() {
-  char path[4096];
-  const int length = std::snprintf(path, sizeof path, "%s/RtmpXXXXXX", tempdir_parent());
-  return length < static_cast<int>(sizeof path) && ::mkdtemp(path) != nullptr && ::rmdir(path) == 0;
-}
-
+// by tempdir(check = TRUE), if the present one does not exist; it has no other public way. Where R makes it, see ?tempdir.
+// Not through R_tryCatchError(): the first use of that in a process compiles R code.
 SEXP daemon_tempdir() {
   static char nowhere[] = "/nonexistent";
   R_TempDir = nowhere;
-  if (!tempdir_possible()) {
+  SEXP call = PROTECT(Rf_lang2(Rf_install("tempdir"), Rf_ScalarLogical(TRUE)));
+  int failed = 0;
+  R_tryEvalSilent(call, R_BaseEnv, &failed);
+  UNPROTECT(1);
+  if (failed != 0 || R_TempDir == nullptr || R_TempDir == nowhere) {
     std::fprintf(stderr, "setsuna: cannot make a temporary directory: set TMPDIR to one with room, see ?tempdir\n");
     ::_exit(setsuna::embed::kNoTempdirStatus);
   }
-  SEXP call = PROTECT(Rf_lang2(Rf_install("tempdir"), Rf_ScalarLogical(TRUE)));
-  R_tryCatchError(make_tempdir, call, no_tempdir, nullptr);
-  UNPROTECT(1);
-  if (R_TempDir == nowhere) ::_exit(setsuna::embed::kNoTempdirStatus);
   zygote->record_tempdir(R_TempDir);
   return R_NilValue;
 }
