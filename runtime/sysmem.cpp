@@ -195,18 +195,17 @@ MemoryCeiling memory_ceiling(const std::string& root) {
   return ceiling;
 }
 
-std::optional<std::uint64_t> oom_kills(const std::string& root) { return OomKillCounter(root).read(); }
-
 std::optional<std::uint64_t> OomKillCounter::read() {
-  const std::string membership = read_text(root_ + "/proc/self/cgroup");
-  if (searched_ && membership == membership_) {
-    const auto count = file_.empty() ? std::nullopt : read_keyed(file_, "oom_kill");
-    if (count || file_.empty()) {
+  std::string membership = read_text(root_ + "/proc/self/cgroup");
+  if (membership_ == membership) {
+    if (file_.empty()) {
+      return std::nullopt;
+    }
+    if (const auto count = read_keyed(file_, "oom_kill")) {
       return count;
     }
   }
-  searched_ = true;
-  membership_ = membership;
+  membership_ = std::move(membership);
   file_.clear();
   for (const Lineage& line : read_lineages(root_)) {
     const std::string file = line.directories.front() + (line.v2 ? "/memory.events" : "/memory.oom_control");

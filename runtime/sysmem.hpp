@@ -18,11 +18,8 @@ struct MemoryCeiling {
 MemoryCeiling memory_ceiling(const std::string& root = "");
 
 // Number of processes of this process's own cgroup that the kernel has killed for memory; none where it does not say.
-// A count that rose explains a SIGKILL that nobody sent.
-std::optional<std::uint64_t> oom_kills(const std::string& root = "");
-
-// The same, for those who ask often: finding the file takes ten times as long as reading it, and is done again only when the
-// process was moved to another cgroup.
+// A count that rose explains a SIGKILL that nobody sent. Finding the file takes ten times as long as reading it, and is done
+// again only when the process was moved to another cgroup.
 class OomKillCounter {
  public:
   explicit OomKillCounter(std::string root = "") : root_(std::move(root)) {}
@@ -30,9 +27,8 @@ class OomKillCounter {
 
  private:
   std::string root_;
-  std::string membership_;
-  std::string file_;  // empty: not searched for yet, or there is none
-  bool searched_ = false;
+  std::optional<std::string> membership_;  // when the file was looked for
+  std::string file_;                       // empty: there is none
 };
 
 // Soft limit of RLIMIT_FSIZE, RLIMIT_AS, RLIMIT_DATA ... in bytes; none if unlimited.

@@ -46,7 +46,9 @@ minutes <- suppressWarnings(as.numeric(option("minutes", if (quick) "4.4" else "
 if (is.na(minutes) || minutes <= 0 || minutes > 1440) {
   refuse("--minutes must be a number above 0 and at most 1440, not '", option("minutes", ""), "'")
 }
-wanted <- if (any(startsWith(args, "--rows="))) unique(strsplit(paste0(option("rows", ""), ","), ",", fixed = TRUE)[[1L]]) else names(recorded$rows)
+rows <- option("rows", NULL)
+# With a comma at its end, nothing at all is a row without a name.
+wanted <- if (is.null(rows)) names(recorded$rows) else unique(strsplit(paste0(rows, ","), ",", fixed = TRUE)[[1L]])
 for (name in wanted) if (!name %in% names(recorded$rows)) {
   refuse("there is no row '", name, "'; the rows: ", paste(names(recorded$rows), collapse = ", "))
 }

@@ -295,7 +295,7 @@ LeaveReason Evaluator::run() {
     run_range();
   }
   for (;;) {
-    if (may_be_stripped && hand.took_ns > kHarmlessNs) {
+    if (hand.took_ns > kHarmlessNs) {
       leave_if_stripped();
     }
     // Never with a claimed task in hand: nobody else could run it.
@@ -320,10 +320,7 @@ LeaveReason Evaluator::run() {
     if (idle_ns != 0 && runtime::monotonic_ns() >= idle_ns && !port->has_work()) {
       return LeaveReason::kIdletime;
     }
-    // After tasks that took no time too, but where nobody waits for it.
-    if (may_be_stripped) {
-      leave_if_stripped();
-    }
+    leave_if_stripped();  // after tasks that took no time, too, but where nobody waits for it
     if (spin_for_work()) {
       continue;
     }

@@ -128,12 +128,13 @@ void keep_tempdir() {
 // standard output. Such a daemon is replaced. Its number is high: not one that is taken again by accident.
 void leave_if_stripped() {
   constexpr int kStrippedStatus = 74;
-  if (!has_pending) {
-    if (::fcntl(attachment->reactor.fd(), F_GETFD) < 0) {
-      ::_exit(kStrippedStatus);
-    }
-    may_be_stripped = false;
+  if (has_pending || !may_be_stripped) {
+    return;
   }
+  if (::fcntl(attachment->reactor.fd(), F_GETFD) < 0) {
+    ::_exit(kStrippedStatus);
+  }
+  may_be_stripped = false;
 }
 
 void finish_scope(std::uint32_t flags, std::uint64_t const_key) {

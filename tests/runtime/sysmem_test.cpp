@@ -54,7 +54,7 @@ TEST_F(SysmemTest, PhysicalMemoryWhereNothingLimits) {
   const MemoryCeiling ceiling = memory_ceiling(root_);
   EXPECT_EQ(ceiling.bytes, 16 * kGigabyte);
   EXPECT_EQ(ceiling.reason, "physical memory");
-  EXPECT_FALSE(oom_kills(root_));
+  EXPECT_FALSE(OomKillCounter(root_).read());
 }
 
 TEST_F(SysmemTest, V2OwnLimit) {
@@ -85,7 +85,7 @@ TEST_F(SysmemTest, V2ContainerSeesItsCgroupAsTheRoot) {
   write("/sys/fs/cgroup/memory.max", "1073741824\n");
   write("/sys/fs/cgroup/memory.events", "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n");
   EXPECT_EQ(memory_ceiling(root_).bytes, kGigabyte);
-  EXPECT_EQ(oom_kills(root_), 2u);
+  EXPECT_EQ(OomKillCounter(root_).read(), 2u);
 }
 
 TEST_F(SysmemTest, V2ProcessOutsideOfItsNamespace) {
@@ -100,7 +100,7 @@ TEST_F(SysmemTest, MountOfAPartOfTheHierarchy) {
   write("/sys/fs/cgroup/inner/memory.max", "3221225472\n");
   write("/sys/fs/cgroup/inner/memory.events", "oom_kill 7\n");
   EXPECT_EQ(memory_ceiling(root_).bytes, 3 * kGigabyte);
-  EXPECT_EQ(oom_kills(root_), 7u);
+  EXPECT_EQ(OomKillCounter(root_).read(), 7u);
 }
 
 TEST_F(SysmemTest, MountRootIsComparedByComponent) {
@@ -117,7 +117,7 @@ TEST_F(SysmemTest, V1LimitsAndCounter) {
   write("/sys/fs/cgroup/memory/batch/job_17/memory.limit_in_bytes", "9223372036854771712\n");
   write("/sys/fs/cgroup/memory/batch/job_17/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n");
   EXPECT_EQ(memory_ceiling(root_).bytes, 8 * kGigabyte);
-  EXPECT_EQ(oom_kills(root_), 4u);
+  EXPECT_EQ(OomKillCounter(root_).read(), 4u);
 }
 
 TEST_F(SysmemTest, V1AncestorHiddenByANamespace) {
@@ -147,7 +147,7 @@ TEST_F(SysmemTest, CounterFollowsTheProcessToAnotherCgroup) {
 TEST_F(SysmemTest, OldKernelWithoutTheCounter) {
   v1_machine("/job");
   write("/sys/fs/cgroup/memory/job/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n");
-  EXPECT_FALSE(oom_kills(root_));
+  EXPECT_FALSE(OomKillCounter(root_).read());
 }
 
 TEST_F(SysmemTest, MountPointWithABlank) {
