@@ -118,10 +118,10 @@ bool WebSocketLayer::receive_frames(std::span<const std::byte> bytes) {
     if (bulk_left_ != 0 || begin_bulk(bytes)) {
       good = receive_bulk(bytes);
     } else {
+      const bool control = cutter_.control_left() != 0;
       const std::size_t part = cutter_.take(bytes);
-      input_ = bytes.first(part);
+      good = control ? receive_control(bytes.first(part)) : receive_by_wslay(bytes.first(part));
       bytes = bytes.subspan(part);
-      good = receive_by_wslay();
     }
   }
   return good;
@@ -167,7 +167,20 @@ bool WebSocketLayer::receive_bulk(std::span<const std::byte>& bytes) {
   return true;
 }
 
-bool WebSocketLayer::receive_by_wslay() {
+// wslay gets a control frame's payload in one piece: it looks whether the reason in a close frame is UTF-8 from the third byte
+// of each piece on, and would find one wrong that was cut in the middle of a character.
+bool WebSocketLayer::receive_control(std::span<const std::byte> part) {
+  control_.insert(control_.end(), part.begin(), part.end());
+  if (cutter_.control_left() != 0) {
+    return true;
+  }
+  const bool good = receive_by_wslay(control_);
+  control_.clear();
+  return good;
+}
+
+bool WebSocketLayer::receive_by_wslay(std::span<const std::byte> part) {
+  input_ = part;
   const int result = wslay_event_recv(events_);
   if (up_ == nullptr) {
     return false;

@@ -47,7 +47,8 @@ class WebSocketLayer final : public Layer {
   bool receive_frames(std::span<const std::byte> bytes);
   bool begin_bulk(std::span<const std::byte>& bytes);
   bool receive_bulk(std::span<const std::byte>& bytes);
-  bool receive_by_wslay();
+  bool receive_control(std::span<const std::byte> part);
+  bool receive_by_wslay(std::span<const std::byte> part);
   void open_context();
 
   static ssize_t on_pull(wslay_event_context_ptr, std::uint8_t* to, std::size_t size, int flags, void* self);
@@ -72,7 +73,8 @@ class WebSocketLayer final : public Layer {
   bool in_data_ = false;                      // the frame that wslay receives is of a data message
   bool text_ = false;                         // a text message came
 
-  WebSocketCutter cutter_;  // of what is wslay's
+  WebSocketCutter cutter_;          // of what is wslay's
+  std::vector<std::byte> control_;  // what has come of a control frame's payload
   std::uint64_t bulk_bytes_ = std::uint64_t{4} * 1024;
   std::uint64_t bulk_left_ = 0;  // of the payload of a bulk frame
   std::uint64_t bulk_offset_ = 0;

@@ -19,7 +19,11 @@ class WebSocketCutter {
   // A message has begun whose last frame has not.
   bool in_message() const noexcept { return in_message_; }
 
-  // How many of these bytes belong to the frame under way, or to the one that begins with them. They are taken to be passed on.
+  // The next byte is one of the payload of a control frame, which has this many still to come.
+  std::size_t control_left() const noexcept { return control_ ? static_cast<std::size_t>(payload_left_) : 0; }
+
+  // How many of these bytes belong to the frame under way, or to the one that begins with them; of a control frame header and
+  // payload come one by one. They are taken to be passed on.
   std::size_t take(std::span<const std::byte> bytes) noexcept {
     std::size_t taken = 0;
     while (payload_left_ == 0 && taken < bytes.size()) {
@@ -27,6 +31,9 @@ class WebSocketCutter {
       const std::optional<WebSocketFrame> frame = WebSocketFrame::parse(std::span(header_).first(header_bytes_));
       if (frame) {
         begin(*frame);
+        if (control_) {
+          return taken;
+        }
         break;
       }
     }
@@ -39,6 +46,7 @@ class WebSocketCutter {
   void begin(const WebSocketFrame& frame) noexcept {
     header_bytes_ = 0;
     payload_left_ = frame.payload_bytes;
+    control_ = frame.opcode >= WebSocketFrame::kFirstControl && payload_left_ <= WebSocketFrame::kMaxControlBytes;
     if (frame.opcode < WebSocketFrame::kFirstControl) {
       in_message_ = !frame.final;
     }
@@ -48,6 +56,7 @@ class WebSocketCutter {
   std::size_t header_bytes_ = 0;
   std::uint64_t payload_left_ = 0;
   bool in_message_ = false;
+  bool control_ = false;  // the last header was that of a control frame, whose payload is not too long for one
 };
 
 }  // namespace setsuna::net

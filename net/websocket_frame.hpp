@@ -15,6 +15,7 @@ struct WebSocketFrame {
   static constexpr std::uint8_t kBinary = 2;
   static constexpr std::uint8_t kFirstControl = 8;
   static constexpr std::size_t kMaxHeaderBytes = 14;
+  static constexpr std::uint64_t kMaxControlBytes = 125;  // of a control frame's payload
   using Mask = std::array<std::byte, 4>;
 
   bool final = true;

@@ -261,6 +261,25 @@ TEST(WebSocket, TheFarewell) {
   EXPECT_THAT(sides.server.error(), HasSubstr("code 1000"));
 }
 
+// UTF-8 of two bytes and of three, cut everywhere.
+TEST(WebSocket, AFarewellWithAReasonInAnyPieces) {
+  const std::string wire = frame(0x88, std::string("\x03\xe8", 2) + "\xc3\xa0 bient\xc3\xb4t \xe5\x88\xb9\xe9\x82\xa3");
+  const std::string no_utf8 = frame(0x88, std::string("\x03\xe8", 2) + "bient\xf4t");
+  for (std::size_t piece = 1; piece <= wire.size(); ++piece) {
+    for (const auto& [farewell, why] : {std::pair(wire, "code 1000"), std::pair(no_utf8, "violates its rules")}) {
+      Sides sides;
+      sides.open();
+      bool good = true;
+      for (std::size_t at = 0; at < farewell.size(); at += piece) {
+        ASSERT_TRUE(good) << sides.server.error();
+        good = sides.server.receive(bytes(farewell.substr(at, piece)), sides.at_server);
+      }
+      EXPECT_FALSE(good);
+      EXPECT_THAT(sides.server.error(), HasSubstr(why)) << piece;
+    }
+  }
+}
+
 TEST(WebSocket, RandomFrames) {
   std::mt19937 random(8);
   for (int round = 0; round < 2000; ++round) {
