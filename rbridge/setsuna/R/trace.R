@@ -73,7 +73,7 @@
 #' slowly while others come, and to its end by `daemons(0)`, by `setsuna_profile()` and at the end of the session, which takes
 #' some seconds for a million tasks. What a long flood leaves unwritten, beyond half a million tasks, waits as 72 bytes a task
 #' in a file without a name in the trace's folder, and is lost if the session is killed before it is written out. The trace is
-#' valid JSON between any two writes, whichever daemon was killed. A
+#' valid JSON between any two writes, whichever daemon was killed; what reads it amid a write may have to read again. A
 #' session that is killed leaves what had been written; amid a write, without the closing bracket, which viewers do not miss.
 #'
 #' @param .compute name of the compute profile; `NULL` for the one in force.
