@@ -47,6 +47,9 @@ add_row <- function(key, weight, run, fixed = 1) {
   recorded$rows[[key]] <- list(key = key, weight = weight, run = run, fixed = fixed)
 }
 
+# Where a turn can be short: how processes fall on the cores differs from turn to turn, and --compare needs samples of that.
+many_turns <- 11L
+
 # Runs the sides in turn until the budget is used up: a side is a function of the seconds it should take that returns a number
 # (or several, named by param). At least one turn. A side that fails is left out by name from then on, with the reason.
 take_turns <- function(sides, budget, record, turns = 5L) {

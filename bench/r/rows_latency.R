@@ -11,7 +11,7 @@ add_row("round_trip", 45, function(budget) {
     }
     take_turns(sides, budget, function(name, value, turn) {
       emit("round_trip", name, value, "us", "lower", "mirai(x + 1; x = 1)[]; one after the other", sample = turn)
-    })
+    }, turns = many_turns)
   })
 }, fixed = 6)
 
@@ -22,7 +22,7 @@ add_row("round_trip_spin", 8, function(budget) {
   for (i in 1:20) trip()
   take_turns(list("setsuna" = time_side(trip, 1e6)), budget, function(name, value, turn) {
     emit("round_trip_spin", name, value, "us", "lower", "daemons(1; spin = 50)", sample = turn)
-  })
+  }, turns = many_turns)
 })
 
 # Open loop: request i is due at start + i / rate, whatever became of the ones before. A closed loop would wait out a slow
@@ -84,5 +84,5 @@ add_row("ephemeral", 5, function(budget) {
   if (requireNamespace("callr", quietly = TRUE)) sides[["callr"]] <- time_side(function() callr::r(function() 1))
   take_turns(sides, budget, function(name, value, turn) {
     emit("ephemeral", name, value, "ms", "lower", "a task in a process of its own; no daemons set", sample = turn)
-  })
+  }, turns = many_turns)
 })

@@ -5,7 +5,7 @@ add_row("flood", 60, function(budget) {
   with_systems(systems_with("flood"), function(systems) {
     take_turns(lapply(systems, function(s) rate_side(s$flood, 200000L)), budget, function(name, value, turn) {
       emit("flood", name, value, "tasks/s", "higher", "trivial tasks; each of its own; all collected", sample = turn)
-    })
+    }, turns = many_turns)
   })
 }, fixed = 6)
 
@@ -47,7 +47,7 @@ add_row("watched", 20, function(budget) {
     side(budget / 10) # the count is the same for both
     take_turns(list("setsuna" = watched(side), "setsuna without top" = side), budget, function(name, value, turn) {
       emit("watched", name, value, "tasks/s", "higher", "the flood with setsuna top attached", sample = turn)
-    })
+    }, turns = many_turns)
   })
 })
 

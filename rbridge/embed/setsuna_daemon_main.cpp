@@ -62,7 +62,8 @@ setsuna::embed::CommandLine* command_line(int argc, char** argv) {
     exit(0);
   }
   if (!line.error.empty()) {
-    fprintf(stderr, "setsuna: %s (see setsuna --help)\n", line.error.c_str());
+    const char* of = line.command == "tune" ? " tune" : "";
+    fprintf(stderr, "setsuna%s: %s (see setsuna%s --help)\n", of, line.error.c_str(), of);
     exit(kUsageStatus);
   }
   return &line;
