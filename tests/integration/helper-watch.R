@@ -24,14 +24,14 @@ as_nobody <- function() {
   c("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 }
 
-# A terminal of 80 by 24 in which a shell runs `command`. Ends with the test.
-start_terminal <- function(command, frame = parent.frame()) {
+# A terminal in which a shell runs `command`. Ends with the test.
+start_terminal <- function(command, rows = 24L, columns = 80L, frame = parent.frame()) {
   program_of("tmux", "tmux")
   server <- paste0("setsuna-", Sys.getpid(), "-", sample.int(1e6, 1L))
   tmux <- function(...) suppressWarnings(system2("tmux", shQuote(c("-L", server, "-f", "/dev/null", ...)), stdout = TRUE,
                                                  stderr = TRUE))
   withr::defer(tmux("kill-server"), envir = frame)
-  tmux("new-session", "-d", "-x", "80", "-y", "24", "env LC_ALL=C.UTF-8 PS1='$ ' sh")
+  tmux("new-session", "-d", "-x", columns, "-y", rows, "env LC_ALL=C.UTF-8 PS1='$ ' sh")
   tmux("send-keys", "-l", command)
   tmux("send-keys", "Enter")
   screen <- function() tmux("capture-pane", "-p")

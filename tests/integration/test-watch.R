@@ -187,7 +187,7 @@ test_that("top maps the session's memory for reading only, and for good", {
 test_that("a session that is killed leaves the list of a top that goes on", {
   first <- busy_session()
   second <- busy_session()
-  terminal <- start_terminal(paste(shQuote(setsuna_program()), "top"))
+  terminal <- start_terminal(paste(shQuote(setsuna_program()), "top"), rows = 500L) # others' sessions have their lines, too
   terminal$shows(sprintf("^[> ] *%d +up ", first$pid))
   terminal$keys("End")
   first$kill()
@@ -239,19 +239,23 @@ test_that("status --prometheus is in its format", {
 })
 
 start_metrics <- function(frame = parent.frame()) {
-  file <- tempfile()
-  system2(setsuna_program(), c("metrics", "--port=0"), stdout = file, stderr = file, wait = FALSE)
-  url <- function() grep("^http", if (file.exists(file)) readLines(file, warn = FALSE), value = TRUE)
-  if (!becomes_true(function() length(url()) == 1L)) stop("no endpoint: ", readLines(file))
-  port <- as.integer(sub(".*:([0-9]+)/.*", "\\1", url()))
-  pid <- suppressWarnings(as.integer(system2("pgrep", c("-n", "-f", shQuote("setsuna metrics --port=0")), stdout = TRUE)))
+  files <- tempfile(c("said", "pid"))
+  # The shell says which process it is before it becomes the program: nothing else is found by its name, or ended.
+  system2("sh", c("-c", shQuote('echo $$ >"$1"; exec "$2" metrics --port=0'), "sh", shQuote(files[2L]), shQuote(setsuna_program())),
+          stdout = files[1L], stderr = files[1L], wait = FALSE)
+  lines <- function(file) if (file.exists(file)) readLines(file, warn = FALSE) else character()
+  if (!becomes_true(function() length(lines(files[2L])) == 1L)) stop("the endpoint's process does not start")
+  pid <- as.integer(lines(files[2L]))
   withr::defer(tools::pskill(pid), envir = frame)
-  list(url = url(), port = port, pid = pid)
+  url <- function() grep("^http", lines(files[1L]), value = TRUE)
+  if (!becomes_true(function() length(url()) == 1L)) stop("no endpoint: ", lines(files[1L]))
+  list(url = url(), port = as.integer(sub(".*:([0-9]+)/.*", "\\1", url())), pid = pid)
 }
 
 test_that("the endpoint serves this user, on loopback only", {
   session <- busy_session()
   endpoint <- start_metrics()
+  expect_match(Sys.readlink(file.path("/proc", endpoint$pid, "exe")), "/setsuna-monitor$")
   answer <- curl::curl_fetch_memory(endpoint$url)
   expect_identical(answer$status_code, 200L)
   expect_match(answer$type, "text/plain; version=0.0.4", fixed = TRUE)
