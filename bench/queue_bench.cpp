@@ -182,39 +182,6 @@ BENCHMARK(noop_dispatch)->UseRealTime();
 
 // --- Latency -----------------------------------------------------------------------------------------------
 
-void futex_ping_pong(benchmark::State& state) {
-  std::atomic<std::uint32_t> ping{0};
-  std::atomic<std::uint32_t> pong{0};
-  std::atomic<bool> stop{false};
-  std::thread worker([&] {
-    for (std::uint32_t seen = 0;;) {
-      while (ping.load(std::memory_order_acquire) == seen) {
-        SharedFutex::wait(&ping, seen);
-      }
-      seen = ping.load(std::memory_order_acquire);
-      if (stop.load(std::memory_order_relaxed)) {
-        return;
-      }
-      pong.store(seen, std::memory_order_release);
-      SharedFutex::wake(&pong, 1);
-    }
-  });
-  std::uint32_t turn = 0;
-  for (auto _ : state) {
-    ++turn;
-    ping.store(turn, std::memory_order_release);
-    SharedFutex::wake(&ping, 1);
-    while (pong.load(std::memory_order_acquire) != turn) {
-      SharedFutex::wait(&pong, turn - 1);
-    }
-  }
-  stop = true;
-  ping.store(turn + 1);
-  SharedFutex::wake(&ping, 1);
-  worker.join();
-}
-BENCHMARK(futex_ping_pong)->UseRealTime();
-
 // One task there and back, both sides asleep in between.
 void queue_round_trip(benchmark::State& state) {
   World world;

@@ -6,7 +6,7 @@ args <- commandArgs(TRUE)
 root <- args[1L]
 args <- args[-1L]
 here <- file.path(root, "bench", "r")
-for (file in c("../stats.R", "results.R", "measure.R", "native.R", "peers.R", "rows_latency.R", "rows_throughput.R",
+for (file in c("../stats.R", "results.R", "measure.R", "native.R", "peers.R", "pinned.R", "rows_latency.R", "rows_throughput.R",
                "rows_payload.R", "rows_pool.R", "rows_remote.R", "rows_crowd.R", "machine.R")) source(file.path(here, file))
 
 refuse <- function(...) {

@@ -5,16 +5,16 @@ build_folder <- function() file.path(Sys.getenv("SETSUNA_BUILD", file.path(root,
 # The queues first, the memory last: its benchmarks set their own, long times.
 native_programs <- function() {
   found <- list.files(build_folder(), "_bench$")
-  first <- c("queue_bench", "peer_queue_bench", "copy_bench", "tcp_bench", "connection_bench", "codec_bench")
+  first <- c("queue_bench", "peer_queue_bench", "ping_pong_bench", "copy_bench", "tcp_bench", "connection_bench", "codec_bench")
   c(intersect(first, found), setdiff(found, first))
 }
 
 # As JSON: the CSV of a program whose benchmarks count different things ends at the first difference.
-native_table <- function(program, filter = ".", min_time = 0.1, limit = 120) {
+native_table <- function(program, filter = ".", min_time = 0.1, limit = 120, env = character()) {
   path <- file.path(build_folder(), program)
   if (!file.exists(path)) stop(program, " is not built (tools/setup builds it)")
   text <- suppressWarnings(system2("timeout", c(ceiling(limit), shQuote(path), shQuote(paste0("--benchmark_filter=", filter)),
-    "--benchmark_format=json", paste0("--benchmark_min_time=", min_time)), stdout = TRUE, stderr = FALSE))
+    "--benchmark_format=json", paste0("--benchmark_min_time=", min_time)), stdout = TRUE, stderr = FALSE, env = env))
   status <- attr(text, "status")
   if (identical(status, 124L)) stop(program, " did not end in the ", ceiling(limit), " s that were left for it")
   if (length(status)) stop(program, " ended with status ", status)
@@ -23,8 +23,8 @@ native_table <- function(program, filter = ".", min_time = 0.1, limit = 120) {
   if (is.null(table$error_occurred)) table else table[!table$error_occurred %in% TRUE, , drop = FALSE]
 }
 
-native <- function(program, benchmark, field = "real_time", min_time = 0.2) {
-  table <- native_table(program, paste0("^", benchmark, "($|/)"), min_time)
+native <- function(program, benchmark, field = "real_time", min_time = 0.2, env = character()) {
+  table <- native_table(program, paste0("^", benchmark, "($|/)"), min_time, env = env)
   if (!nrow(table)) stop(benchmark, " is not in ", program)
   # Time units differ from one benchmark to the next: always nanoseconds here.
   scale <- if (field == "real_time") c(ns = 1, us = 1e3, ms = 1e6, s = 1e9)[[table$time_unit[1L]]] else 1

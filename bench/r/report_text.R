@@ -60,9 +60,20 @@ sections <- list(
       sentence(paste("setsuna's", paste(each, collapse = ", ")))
     }),
   list(metric = "round_trip", kind = "systems", title = "One task there and back",
-    how = "A trivial task, waited for before the next: the median of each turn. The futex ping-pong is two threads that only wake
-      each other: the floor that the kernel sets for anything that sleeps while it waits.",
-    say = function(m) sentence(times_better(m, "round_trip", "futex ping-pong"), against_best(m, "round_trip"))),
+    how = "A trivial task, waited for before the next: the median of each turn. The futex ping-pong is two processes that only wake
+      each other: the floor that the kernel sets for anything that sleeps while it waits. Both are pinned alike, to the two CPUs
+      named below: the session\u2019s R thread and the ping to one, the daemon and the pong to the other. The session\u2019s
+      other threads, which have no part in it, are not pinned.",
+    say = function(m) sentence(times_better(m, "round_trip", "futex ping-pong"))),
+  list(metric = "round_trip_unpinned", kind = "systems", title = "One task there and back, beside the peers",
+    how = "The same where the scheduler puts the processes as it likes, which decides much of the time of the fastest: two on one
+      CPU wake each other several times as fast as two on different ones. Workers on every core.",
+    say = function(m) {
+      sentence(times_better(m, "round_trip_unpinned", "futex ping-pong"), against_best(m, "round_trip_unpinned"))
+    }),
+  list(metric = "round_trip_spin", kind = "systems", title = "One task there and back, with spin",
+    how = "With <code>daemons(1, spin = 50)</code> both sides look for 50 microseconds before they sleep. Pinned as above.",
+    say = function(m) ""),
   list(metric = "flood", kind = "systems", title = "A flood of small tasks",
     how = "As many trivial tasks as fill the time, each submitted on its own, all collected; workers on every core.",
     say = function(m) sentence(against_best(m, "flood"))),

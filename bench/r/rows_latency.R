@@ -1,28 +1,44 @@
 # How long one small task takes, there and back: closed loop beside the floor of the kernel, and open loop with percentiles.
 
-add_row("round_trip", 45, function(budget) {
-  with_systems(systems_with("trip"), function(systems) {
-    sides <- lapply(systems, function(s) {
-      for (i in 1:20) s$trip()
-      time_side(s$trip, 1e6, least = 3L)
-    })
-    if (has_native("queue_bench", "futex_ping_pong")) {
-      sides[["futex ping-pong"]] <- function(slice) native("queue_bench", "futex_ping_pong", min_time = max(0.01, slice / 3)) / 1e3
-    }
+# Where the scheduler puts the two processes decides most of what a wake-up costs, so the mark is for both sides pinned alike:
+# session and ping on one CPU, daemon and pong on another. How it is without, beside the peers, is the row after it.
+ping_pong_side <- function(cpus = NULL) {
+  if (!has_native("ping_pong_bench", "futex_ping_pong")) return(NULL)
+  env <- if (is.null(cpus)) character() else sprintf("SETSUNA_BENCH_CPUS=%d,%d", cpus[1L], cpus[2L])
+  list("futex ping-pong" = function(slice) {
+    native("ping_pong_bench", "futex_ping_pong", "p50_ns", min_time = max(0.01, slice / 3), env = env) / 1e3
+  })
+}
+
+warm_trip <- function(trip, times = 20L) {
+  for (i in seq_len(times)) trip()
+  trip
+}
+
+pinned_trips <- function(metric, workload, budget, beside = ping_pong_side, ...) {
+  with_pinned_daemon(function(pinned) {
+    sides <- c(list("setsuna" = time_side(warm_trip(peers$setsuna$trip), 1e6, least = 3L)), beside(pinned$cpus))
     take_turns(sides, budget, function(name, value, turn) {
-      emit("round_trip", name, value, "us", "lower", "mirai(x + 1; x = 1)[]; one after the other", sample = turn)
+      emit(metric, name, value, "us", "lower", paste0(workload, "; ", pinned$text), sample = turn)
+    }, turns = many_turns)
+  }, ...)
+}
+
+add_row("round_trip", 12, function(budget) {
+  pinned_trips("round_trip", "mirai(x + 1; x = 1)[]; one after the other", budget)
+})
+
+add_row("round_trip_unpinned", 40, function(budget) {
+  with_systems(systems_with("trip"), function(systems) {
+    sides <- c(lapply(systems, function(s) time_side(warm_trip(s$trip), 1e6, least = 3L)), ping_pong_side())
+    take_turns(sides, budget, function(name, value, turn) {
+      emit("round_trip_unpinned", name, value, "us", "lower", "mirai(x + 1; x = 1)[]; one after the other", sample = turn)
     }, turns = many_turns)
   })
 }, fixed = 6)
 
 add_row("round_trip_spin", 8, function(budget) {
-  setsuna::daemons(1, spin = 50)
-  on.exit(setsuna::daemons(0))
-  trip <- peers$setsuna$trip
-  for (i in 1:20) trip()
-  take_turns(list("setsuna" = time_side(trip, 1e6)), budget, function(name, value, turn) {
-    emit("round_trip_spin", name, value, "us", "lower", "daemons(1; spin = 50)", sample = turn)
-  }, turns = many_turns)
+  pinned_trips("round_trip_spin", "daemons(1; spin = 50)", budget, beside = function(cpus) NULL, spin = 50)
 })
 
 # Open loop: request i is due at start + i / rate, whatever became of the ones before. A closed loop would wait out a slow
