@@ -38,6 +38,7 @@ start_terminal <- function(command, rows = 24L, columns = 80L, frame = parent.fr
   list(
     screen = screen,
     keys = function(...) invisible(tmux("send-keys", ...)),
+    resize = function(columns, rows) invisible(tmux("resize-window", "-x", columns, "-y", rows)),
     shows = function(pattern) testthat::expect_true(
       becomes_true(function() any(grepl(pattern, screen(), perl = TRUE))),
       label = paste0("a screen with '", pattern, "', which has\n", paste(screen(), collapse = "\n"), "\n; that")),

@@ -169,6 +169,26 @@ test_that("top in a terminal: what it shows, its keys, and its end", {
   terminal$lacks("setsuna top  ")
 })
 
+test_that("top follows the window's size, and leaves the terminal as it was", {
+  session <- busy_session()
+  terminal <- start_terminal(paste(shQuote(setsuna_program()), "top", session$pid, "; stty -a | grep -wo -e '-*echo' -e '-*icanon'; echo over"))
+  terminal$shows("h help  q quit")
+  terminal$resize(40, 10)
+  terminal$shows("session  h help$")
+  terminal$shows(sprintf("^> *%d +up ", session$pid))
+  terminal$resize(20, 5)
+  terminal$shows("^too small: make it$")
+  terminal$resize(120, 40)
+  terminal$shows("h help  q quit")
+  terminal$shows(" busy ")
+  terminal$resize(20, 5)
+  terminal$shows("^too small: make it$")
+  terminal$keys("q")
+  terminal$shows("^over$")
+  terminal$shows("^echo$")
+  terminal$shows("^icanon$")
+})
+
 test_that("top maps the session's memory for reading only, and for good", {
   session <- busy_session()
   terminal <- start_terminal(paste(shQuote(setsuna_program()), "top", session$pid))

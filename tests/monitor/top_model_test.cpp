@@ -151,7 +151,24 @@ TEST_F(TopModelTest, AnyWindow) {
       model_.on_key(TopKey::kPageDown);
     }
   }
-  EXPECT_THAT(screen(30, 24), HasSubstr("too small"));
+}
+
+TEST_F(TopModelTest, ASmallWindowSaysHowLargeItMustBe) {
+  show(snapshot());
+  EXPECT_THAT(screen(30, 24), HasSubstr("too small: make it 40 by 8"));
+  EXPECT_THAT(screen(20, 5), HasSubstr("too small: make it  \n40 by 8"));
+}
+
+TEST_F(TopModelTest, ANarrowWindowHasWholeWordsAndTheKeys) {
+  show({});
+  EXPECT_THAT(screen(12, 12), HasSubstr("too small: "));
+  model_.show({}, "no R session of yours uses setsuna now: one can be seen from its first daemons()");
+  EXPECT_THAT(screen(50, 10), HasSubstr("now: one can be\nseen from"));
+  show(snapshot());
+  EXPECT_THAT(screen(40, 10), HasSubstr(" session  h help\n"));
+  EXPECT_THAT(screen(80, 10), HasSubstr("h help  q quit"));
+  model_.on_key(TopKey::kHelp);
+  EXPECT_THAT(screen(40, 10), HasSubstr("look more often,   \n"));
 }
 
 }  // namespace

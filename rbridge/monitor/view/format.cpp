@@ -146,4 +146,17 @@ std::string fit(std::string_view text, std::size_t width, bool right) {
   return right ? spaces + out : out + spaces;
 }
 
+std::vector<std::string> wrap(std::string_view text, std::size_t width) {
+  std::vector<std::string> lines;
+  while (text.size() > width) {
+    const std::size_t space = text.rfind(' ', width);
+    // A blank before the first word is no place to break.
+    const bool found = space != std::string_view::npos && text.find_first_not_of(' ') < space;
+    lines.emplace_back(text.substr(0, found ? space : width));
+    text.remove_prefix(found ? space + 1 : width);
+  }
+  lines.emplace_back(text);
+  return lines;
+}
+
 }  // namespace setsuna::monitor

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace setsuna::monitor {
 
@@ -20,5 +21,7 @@ std::string short_command(std::string_view command);
 std::string printable(std::string_view text);
 // Exactly so many columns (a character a column), cut or filled with spaces; `right`: filled on the left.
 std::string fit(std::string_view text, std::size_t width, bool right = false);
+// Lines of at most so many bytes, broken at spaces where there are some; for text of ASCII. No text is one empty line.
+std::vector<std::string> wrap(std::string_view text, std::size_t width);
 
 }  // namespace setsuna::monitor

@@ -21,21 +21,28 @@ constexpr std::size_t kLowest = 8;
 constexpr char kDaemonHeader[] = "    DAEMON        PID  STATE      COMPLETED    TASKS/S  CPU%    MEMORY";
 
 const char* const kHelp[] = {
-    "Each session (a line with its PID and command) is followed by its compute",
-    "profiles and their daemons.",
-    "",
+    "  h, q               close this help; end",
     "  up, down, j, k     choose a session or a daemon; its details are below",
     "  PgUp PgDn Home End the same, faster",
     "  s                  sort daemons by number, rate, completed, CPU, memory",
     "  space              stop, and go on",
     "  + -                look more often, less often",
-    "  h, q               close this help; end",
+    "",
+    "Each session (a line with its PID and command) is followed by its compute",
+    "profiles and their daemons.",
     "",
     "  awaiting = tasks that no daemon has begun: ready ones fill slots of the",
     "  shared queue, spilled ones wait in the session for a slot.",
     "  latency  = from mirai() until the session has the result, of the tasks",
     "  answered in the last 10 s.",
 };
+
+// Text that may be longer than a line, in lines of the window.
+void append_wrapped(std::vector<TopLine>* lines, std::string_view text, std::size_t width, Style style) {
+  for (const std::string& line : wrap(text, width)) {
+    lines->push_back({fit(line, width), style, false});
+  }
+}
 
 const char* sort_name(TopSort sort) {
   switch (sort) {
@@ -234,10 +241,17 @@ void TopModel::move(int by) {
 
 std::string TopModel::title(std::size_t width) const {
   std::string text = "setsuna top  " + (paused_ ? "PAUSED" : clock_text(shown_.time_s)) + "  " +
-                     std::to_string(shown_.hosts.size()) + (shown_.hosts.size() == 1 ? " session" : " sessions") +
-                     "  every " + number("%.3g", interval_s_) + " s  by " + sort_name(sort_);
-  const std::string right = "h help  q quit ";
-  return text.size() + right.size() + 1 < width ? fit(text, width - right.size()) + right : fit(text, width);
+                     std::to_string(shown_.hosts.size()) + (shown_.hosts.size() == 1 ? " session" : " sessions");
+  const std::string more = "  every " + number("%.3g", interval_s_) + " s  by " + sort_name(sort_);
+  const auto with = [&](const std::string& left, std::string_view right) {
+    return fit(left, width - right.size()).append(right);
+  };
+  // A narrow window has at least the way to what the rest would say.
+  constexpr std::string_view kKeys = "h help  q quit ", kHelpKey = " h help";
+  if (text.size() + more.size() + kKeys.size() + 1 < width) {
+    return with(text + more, kKeys);
+  }
+  return text.size() + kHelpKey.size() <= width ? with(text, kHelpKey) : fit(text, width);
 }
 
 std::vector<std::string> TopModel::details(const Row* row) const {
@@ -264,7 +278,7 @@ std::vector<std::string> TopModel::details(const Row* row) const {
 std::vector<TopLine> TopModel::help(std::size_t width, std::size_t height) const {
   std::vector<TopLine> lines{{fit(" setsuna top: help", width), Style::kBar, false}};
   for (const char* line : kHelp) {
-    lines.push_back({fit(line, width), Style::kPlain, false});
+    append_wrapped(&lines, line, width, Style::kPlain);
   }
   lines.resize(height, {std::string(width, ' '), Style::kPlain, false});
   return lines;
@@ -272,8 +286,10 @@ std::vector<TopLine> TopModel::help(std::size_t width, std::size_t height) const
 
 std::vector<TopLine> TopModel::render(std::size_t width, std::size_t height) {
   if (width < kNarrowest || height < kLowest) {
-    std::vector<TopLine> lines(height, {std::string(width, ' '), Style::kPlain, false});
-    lines.front().text = fit("the window is too small", width);
+    std::vector<TopLine> lines;
+    append_wrapped(&lines, "too small: make it " + std::to_string(kNarrowest) + " by " + std::to_string(kLowest), width,
+                   Style::kPlain);
+    lines.resize(height, {std::string(width, ' '), Style::kPlain, false});
     return lines;
   }
   if (help_) {
@@ -284,10 +300,7 @@ std::vector<TopLine> TopModel::render(std::size_t width, std::size_t height) {
   page_ = height - 2 - kDetailLines;  // the title, a rule, the details
   const Row* chosen = nullptr;
   if (all.empty()) {
-    lines.push_back({fit(problem_, width), Style::kWarning, false});
-    for (std::size_t at = width; at < problem_.size() && lines.size() <= page_; at += width) {
-      lines.push_back({fit(std::string_view(problem_).substr(at), width), Style::kWarning, false});
-    }
+    append_wrapped(&lines, problem_, width, Style::kWarning);
   } else {
     const std::size_t at = position(all);
     chosen = &all[at];
