@@ -15,7 +15,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <span>
 
 #include "runtime/assert.hpp"
@@ -24,6 +23,7 @@
 #include "runtime/huge.hpp"
 #include "runtime/layout.hpp"
 #include "runtime/poison.hpp"
+#include "runtime/zero_table.hpp"
 
 namespace setsuna::runtime {
 
@@ -105,7 +105,6 @@ class BasicArena {
     SETSUNA_ASSERT(data_offset % kExtentBytes == 0 && data_offset > 0);
     SETSUNA_ASSERT(is_host() || heads.first != nullptr);
   }
-  ~BasicArena() { std::free(adopted_); }
   BasicArena(const BasicArena&) = delete;
   BasicArena& operator=(const BasicArena&) = delete;
 
@@ -463,7 +462,7 @@ class BasicArena {
   }
 
   bool release_adopted(std::uint32_t extent) {
-    SETSUNA_ASSERT(adopted_ != nullptr && adopted_[extent] > 0);
+    SETSUNA_ASSERT(adopted_ && adopted_[extent] > 0);
     if (--adopted_[extent] == 0) {
       table_.release(me_, extent);
     }
@@ -493,9 +492,9 @@ class BasicArena {
   }
 
   bool adopt_small(std::uint32_t extent, std::uint32_t alive) {
-    if (adopted_ == nullptr) {
-      adopted_ = static_cast<std::uint32_t*>(std::calloc(table_.count(), sizeof(std::uint32_t)));
-      SETSUNA_ASSERT(adopted_ != nullptr);
+    if (!adopted_) {
+      adopted_ = ZeroTable<std::uint32_t>(table_.count());
+      SETSUNA_ASSERT(adopted_);
     }
     adopted_[extent] = alive;
     table_.adopt_small(me_, extent);
@@ -538,7 +537,7 @@ class BasicArena {
   ExtentHeap heap_;
   std::uint64_t run_bytes_ = 0;
   std::uint64_t high_water_ = 0;
-  std::uint32_t* adopted_ = nullptr;  // host: live blocks by adopted extent
+  ZeroTable<std::uint32_t> adopted_;  // host: live blocks by adopted extent
 };
 
 using Arena = BasicArena<SegmentBacking>;

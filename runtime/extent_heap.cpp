@@ -7,23 +7,22 @@
 
 namespace setsuna::runtime {
 
-ExtentHeap::ExtentHeap(std::uint32_t extent_count)
-    : metas_(static_cast<Meta**>(std::calloc(extent_count, sizeof(Meta*)))), extent_count_(extent_count) {
+ExtentHeap::ExtentHeap(std::uint32_t extent_count) : metas_(extent_count), extent_count_(extent_count) {
   for (auto& head : heads_) {
     head = kNil;
   }
 }
 
 ExtentHeap::~ExtentHeap() {
-  for (std::uint32_t i = 0; metas_ != nullptr && i < extent_count_; ++i) {
+  for (std::uint32_t i = 0, left = extents_; left > 0 && i < extent_count_; ++i) {
+    left -= metas_[i] != nullptr;
     std::free(metas_[i]);
   }
-  std::free(metas_);
   std::free(spare_);
 }
 
 bool ExtentHeap::add_extent(std::uint32_t extent) {
-  if (metas_ == nullptr) {
+  if (!metas_) {
     return false;
   }
   SETSUNA_ASSERT(extent < extent_count_ && metas_[extent] == nullptr);
@@ -209,7 +208,7 @@ std::uint32_t ExtentHeap::find_fit(std::uint32_t granules) const {
 bool ExtentHeap::check() const {
   std::uint64_t used = 0, blocks = 0, free_blocks = 0, listed = 0;
   std::uint32_t extents = 0, empty = 0;
-  for (std::uint32_t e = 0; metas_ != nullptr && e < extent_count_; ++e) {
+  for (std::uint32_t e = 0; metas_ && e < extent_count_; ++e) {
     if (metas_[e] == nullptr) {
       continue;
     }

@@ -8,6 +8,7 @@
 
 #include "runtime/assert.hpp"
 #include "runtime/layout.hpp"
+#include "runtime/zero_table.hpp"
 
 namespace setsuna::runtime {
 
@@ -31,7 +32,7 @@ class ExtentHeap {
   bool add_extent(std::uint32_t extent);
   // The extent must be empty.
   void remove_extent(std::uint32_t extent);
-  bool owns(std::uint32_t extent) const { return metas_ != nullptr && metas_[extent] != nullptr; }
+  bool owns(std::uint32_t extent) const { return metas_ && metas_[extent] != nullptr; }
 
   // Count 0 when no free block is large enough: add an extent.
   Place alloc(std::uint32_t granules);
@@ -73,7 +74,7 @@ class ExtentHeap {
   std::uint32_t find_fit(std::uint32_t granules) const;
   std::uint32_t first_bin_from(std::uint32_t bin) const;
 
-  Meta** metas_;  // by extent; calloc, so that untouched pages of a large table cost nothing
+  ZeroTable<Meta*> metas_;  // by extent
   std::uint32_t extent_count_;
   std::uint32_t extents_ = 0;
   std::uint32_t empty_extents_ = 0;
