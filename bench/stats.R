@@ -48,6 +48,18 @@ mann_whitney <- function(a, b) {
 # The smallest p value that `na` and `nb` samples can give at all: with 3 against 3 it is 0.1, so nothing is ever significant.
 smallest_p <- function(na, nb) min(1, 2 / choose(na + nb, na))
 
+# Which of several tests can reach the level at all when it has to hold for all of them together, given the smallest p value
+# that each can give: the others are not counted (R. E. Tarone, 1990), or samples that can tell nothing would cost the rest its
+# power. `level`: for all of them.
+able_tests <- function(smallest, level) {
+  able <- rep(FALSE, length(smallest))
+  for (count in seq_along(smallest)) {
+    able <- smallest < level / count
+    if (sum(able) <= count) break
+  }
+  able
+}
+
 # Holm's correction: the chance of even one false alarm among all metrics stays at the level.
 holm <- function(p) {
   known <- which(!is.na(p))

@@ -2,8 +2,9 @@
 #   Rscript bench/r/compare_results.R ROOT OLD NEW [--threshold=5] [--alpha=0.01]
 # Exit status: 0 no regression, 1 a regression, 2 the input is no good.
 
-# One line for each of setsuna's metrics that both files have. `worse` is the change of the median in percent, positive for the
-# worse; a regression is worse by more than the threshold and significant by the Mann-Whitney test on the raw samples.
+# One line for each metric that both files have. `worse` is the change of the median in percent, positive for the worse; a
+# regression is worse by more than the threshold (and by what the machine got slower) and significant by the Mann-Whitney test on the raw samples, corrected for as
+# many tests of setsuna's own metrics as there are: `alpha` is the chance that the same code is called worse or better anywhere.
 compare_samples <- function(old, new, threshold = 5, alpha = 0.01) {
   keys <- intersect(unique(key_of(old)), unique(key_of(new)))
   old_groups <- split(old$value, key_of(old))
@@ -15,11 +16,19 @@ compare_samples <- function(old, new, threshold = 5, alpha = 0.01) {
   change <- ifelse(table$old == table$new, 0, 100 * (table$new - table$old) / abs(table$old))
   table$worse <- ifelse(table$better == "lower", change, -change)
   table$p <- mapply(mann_whitney, old_groups[keys], new_groups[keys])
-  table$testable <- mapply(function(a, b) smallest_p(length(a), length(b)) < alpha, old_groups[keys], new_groups[keys])
+  table$n_old <- lengths(old_groups[keys])
+  table$n_new <- lengths(new_groups[keys])
   table$ours <- startsWith(table$system, "setsuna")
+  smallest <- mapply(smallest_p, table$n_old, table$n_new)
+  table$testable <- FALSE
+  table$testable[table$ours] <- able_tests(smallest[table$ours], alpha)
   table$p_holm <- NA_real_
-  table$p_holm[table$ours] <- holm(table$p[table$ours])
-  table$verdict <- ifelse(!table$testable, "too few samples", ifelse(table$p >= alpha | abs(table$worse) <= threshold, "",
+  table$p_holm[table$testable] <- holm(table$p[table$testable])
+  few <- ifelse(pmin(table$n_old, table$n_new) == 1L, "one sample: not judged", "too few samples: not judged")
+  # What the other systems lost as well is the machine's.
+  drift <- machine_drift(table)
+  margin <- threshold + if (is.na(drift)) 0 else pmax(0, sign(table$worse) * drift)
+  table$verdict <- ifelse(!table$testable, few, ifelse(table$p_holm >= alpha | abs(table$worse) <= margin, "",
                           ifelse(table$worse > 0, "REGRESSION", "better")))
   rownames(table) <- NULL
   table
@@ -34,27 +43,36 @@ print_comparison <- function(table, threshold, alpha) {
     paste0(t$metric, ifelse(nzchar(which), paste0(" [", which, "]"), ""),
            ifelse(nzchar(t$param), paste0(" ", t$param, " ", t$param_unit), ""))
   }
-  line <- "%-58s %12s %12s %-18s %9s %8s %8s  %s\n"
-  cat(sprintf(line, "metric", "old", "new", "unit", "change", "p", "p Holm", "verdict"))
+  line <- "%-58s %12s %12s %-18s %9s %7s %8s %8s  %s\n"
+  cat(sprintf(line, "metric", "old", "new", "unit", "change", "samples", "p", "p Holm", "verdict"))
   ours <- ours[order(-ours$worse), ]
   change <- ifelse(ours$better == "lower", ours$worse, -ours$worse)
   cat(sprintf(line, substr(name(ours), 1, 58), short_number(ours$old), short_number(ours$new), substr(ours$unit, 1, 18),
-              sprintf("%+.1f%%", change), sprintf("%.4f", ours$p), sprintf("%.4f", ours$p_holm), ours$verdict), sep = "")
+              sprintf("%+.1f%%", change), paste0(ours$n_old, "/", ours$n_new), sprintf("%.4f", ours$p),
+              ifelse(ours$testable, sprintf("%.4f", ours$p_holm), "-"), ours$verdict), sep = "")
   tested <- sum(ours$testable)
-  cat(sprintf("\n%d metrics in both files; a regression is worse by more than %g %% with p < %g (Mann-Whitney, two-sided).\n",
-              nrow(ours), threshold, alpha))
-  cat(sprintf("By chance alone about %.1f of the %d that were tested would be called worse; 'p Holm' is corrected for that.\n",
-              tested * alpha / 2, tested))
+  cat(sprintf("\n%d metrics in both files, %d judged: a regression is worse by more than %g %% with p Holm < %g. p is of the\n",
+              nrow(ours), tested, threshold, alpha))
+  cat("Mann-Whitney test, two-sided; p Holm is corrected for so many of them, so the same code twice has a regression anywhere in\n")
+  cat(sprintf("at most %g of 100 comparisons, if the machine was as busy in both runs.\n", 100 * alpha))
   if (tested < nrow(ours)) {
-    cat(sprintf("%d could not be tested: so few samples never reach p < %g. A longer run (--minutes) has more.\n",
-                nrow(ours) - tested, alpha))
+    cat(sprintf("%d could not be judged, as so few samples never reach that, whatever they are. More come from a longer run (--minutes),\n",
+                nrow(ours) - tested))
+    cat("from one without the peers (--alone), or with some rows only (--rows); of fewer metrics each needs fewer.\n")
   }
-  others <- table[!table$ours & is.finite(table$worse), ]
-  if (nrow(others)) {
-    drift <- stats::median(others$worse)
-    cat(sprintf("What is not setsuna (%d metrics) got %s by %.1f %% at the median: %s.\n", nrow(others),
-                if (drift > 0) "worse" else "better", abs(drift), if (abs(drift) > threshold) "the machine was not the same; measure again" else "the machine was the same"))
+  drift <- machine_drift(table)
+  if (!is.na(drift)) {
+    cat(sprintf("What is not setsuna (%d metrics) got %s by %.1f %% at the median: %s.\n", sum(!table$ours),
+                if (drift > 0) "worse" else "better", abs(drift),
+                if (abs(drift) > threshold) "the machine was not the same" else "the machine was the same"))
+    if (abs(drift) > threshold) cat("So much more than the threshold is not held against setsuna. Surer: both in turn, by tools/bench --against.\n")
   }
+}
+
+# How much worse the other systems got, in percent, at the median: what the machine has to do with it. NA: there are none.
+machine_drift <- function(table) {
+  others <- table$worse[!table$ours & is.finite(table$worse)]
+  if (length(others)) stats::median(others) else NA_real_
 }
 
 compare_files <- function(old_path, new_path, threshold, alpha) {

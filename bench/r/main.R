@@ -1,5 +1,6 @@
 # The run behind tools/bench: each row in a process of its own, then the result files and the report.
-#   Rscript bench/r/main.R ROOT [--quick] [--rows=a,b] [--out=DIR] [--minutes=N]
+#   Rscript bench/r/main.R ROOT [--quick] [--alone] [--rows=a,b] [--out=DIR] [--minutes=N]
+#   Rscript bench/r/main.R ROOT --against=LIB ...                setsuna in LIB and this one in turn, then what has changed
 #   Rscript bench/r/main.R ROOT --row=KEY BUDGET_S FILE          one row, in this process (used by the run itself)
 
 args <- commandArgs(TRUE)
@@ -7,7 +8,8 @@ root <- args[1L]
 args <- args[-1L]
 here <- file.path(root, "bench", "r")
 for (file in c("../stats.R", "results.R", "measure.R", "native.R", "peers.R", "pinned.R", "rows_latency.R", "rows_throughput.R",
-               "rows_payload.R", "rows_pool.R", "rows_remote.R", "rows_crowd.R", "machine.R")) source(file.path(here, file))
+               "rows_payload.R", "rows_pool.R", "rows_remote.R", "rows_crowd.R", "machine.R", "compare_results.R",
+               "against.R")) source(file.path(here, file))
 
 refuse <- function(...) {
   message("tools/bench: ", ...)
@@ -39,16 +41,19 @@ option <- function(name, default) {
   given <- grep(paste0("^--", name, "="), args, value = TRUE)
   if (length(given)) sub("^[^=]*=", "", given[length(given)]) else default
 }
-unknown <- grep("^--(quick$|rows=|out=|minutes=)", args, value = TRUE, invert = TRUE)
-if (length(unknown)) refuse("unknown argument '", unknown[1L], "'; known: --quick, --rows=a,b, --out=DIR, --minutes=N, --compare OLD NEW")
+unknown <- grep("^--(quick$|alone$|rows=|out=|minutes=|against=)", args, value = TRUE, invert = TRUE)
+if (length(unknown)) refuse("unknown argument '", unknown[1L], "'; known: --quick, --alone, --rows=a,b, --out=DIR, --minutes=N, --against=LIB, --compare OLD NEW")
 quick <- "--quick" %in% args
+against <- option("against", NULL)
+if (!is.null(against)) against <- tryCatch(other_library(against), error = function(e) refuse(conditionMessage(e)))
+if ("--alone" %in% args || !is.null(against)) Sys.setenv(SETSUNA_BENCH_ALONE = "1") # the rows' processes inherit it
 minutes <- suppressWarnings(as.numeric(option("minutes", if (quick) "4.4" else "18")))
 if (is.na(minutes) || minutes <= 0 || minutes > 1440) {
   refuse("--minutes must be a number above 0 and at most 1440, not '", option("minutes", ""), "'")
 }
 rows <- option("rows", NULL)
 # With a comma at its end, nothing at all is a row without a name.
-wanted <- if (is.null(rows)) names(recorded$rows) else unique(strsplit(paste0(rows, ","), ",", fixed = TRUE)[[1L]])
+wanted <- if (is.null(rows)) setdiff(names(recorded$rows), if (!is.null(against)) "native") else unique(strsplit(paste0(rows, ","), ",", fixed = TRUE)[[1L]])
 for (name in wanted) if (!name %in% names(recorded$rows)) {
   refuse("there is no row '", name, "'; the rows: ", paste(names(recorded$rows), collapse = ", "))
 }
@@ -59,7 +64,7 @@ out <- normalizePath(out)
 # ---- all rows -------------------------------------------------------------------------------------------------------
 
 # A row that hangs is ended, named and does not hold up the rest; what it measured until then counts.
-run_apart <- function(key, budget, deadline) {
+run_apart <- function(key, budget, deadline, library = NULL) {
   path <- tempfile(fileext = ".rds")
   on.exit(unlink(path))
   log <- file.path(out, "log.txt")
@@ -67,7 +72,7 @@ run_apart <- function(key, budget, deadline) {
   limit <- max(5, ceiling(min(budget * 2 + 60, left)))
   status <- system2("timeout", c("-k", "5", limit, "Rscript", "--no-save", shQuote(file.path(here, "main.R")), shQuote(root),
                                  paste0("--row=", key), format(budget, scientific = FALSE), shQuote(path)),
-                    stdout = log, stderr = log)
+                    stdout = log, stderr = log, env = if (!is.null(library)) paste0("R_LIBS=", shQuote(paste0(library, ":", Sys.getenv("R_LIBS")))))
   result <- if (file.exists(path)) readRDS(path) else list(samples = NULL, left_out = character(), failed = "nothing measured")
   if (status == 0L) return(result)
   tail <- one_line(utils::tail(readLines(log, warn = FALSE), 3L))
@@ -84,6 +89,19 @@ run_apart <- function(key, budget, deadline) {
 machine <- describe_machine(root, args)
 cat(sprintf("%-12s %s\n", names(machine), machine), sep = "")
 cat(sprintf("\n%d rows in about %.1f minutes\n\n", length(wanted), minutes))
+
+if (!is.null(against)) {
+  both <- run_in_turn(wanted, minutes, list(old = against, new = dirname(find.package("setsuna"))),
+                      function(key, budget, library) run_apart(key, budget, now() + 3600, library))
+  if (length(both$failed)) cat("\nfailed:\n", paste0("  ", both$failed, "\n"), sep = "")
+  if (!NROW(both$old) || !NROW(both$new)) refuse("nothing was measured with one of the two")
+  files <- file.path(out, c("old.csv", "results.csv"))
+  for (i in 1:2) write_results(files[i], both[[c("old", "new")[i]]], machine, both$left_out, both$failed)
+  cat("\n")
+  status <- compare_files(files[1L], files[2L], 5, 0.01)
+  cat(sprintf("written: %s\n", files), sep = "")
+  quit(status = status)
+}
 
 started <- now()
 deadline <- started + minutes * 60

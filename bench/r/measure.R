@@ -47,16 +47,25 @@ add_row <- function(key, weight, run, fixed = 1) {
   recorded$rows[[key]] <- list(key = key, weight = weight, run = run, fixed = fixed)
 }
 
-# Where a turn can be short: how processes fall on the cores differs from turn to turn, and --compare needs samples of that.
-many_turns <- 11L
+# --alone: without the peers, whose turns take most of the time.
+alone <- nzchar(Sys.getenv("SETSUNA_BENCH_ALONE"))
+
+# How processes fall on the cores differs from turn to turn, and --compare needs samples of that: with fewer than 9 of either
+# side it can judge nothing among many metrics. Many turns are for what takes short ones.
+usual_turns <- 9L
+many_turns <- if (alone) 31L else 11L
+shortest_slice_s <- 0.1
 
 # Runs the sides in turn until the budget is used up: a side is a function of the seconds it should take that returns a number
 # (or several, named by param). At least one turn. A side that fails is left out by name from then on, with the reason.
-take_turns <- function(sides, budget, record, turns = 5L) {
+take_turns <- function(sides, budget, record, turns = usual_turns) {
   started <- now()
   # Starting the systems took time of the row's too.
   budget <- max(budget / 5, min(budget, recorded$deadline - started))
-  slice <- budget / turns / max(1L, length(sides))
+  count <- max(1L, length(sides))
+  # Rather few turns than such as are over before anything but chance is measured.
+  turns <- max(1L, min(turns, as.integer(budget / count / shortest_slice_s)))
+  slice <- budget / turns / count
   for (turn in seq_len(turns)) {
     for (name in names(sides)) {
       value <- tryCatch(sides[[name]](slice), error = function(e) {
@@ -84,12 +93,15 @@ fill <- function(once, slice, start = 8L, most = 1e6) {
   as.integer(max(1, min(most, count * slice / took)))
 }
 
-# A side that gives repetitions a second. The count is settled in the first turn.
-rate_side <- function(once, most = 1e6, start = 8L) {
+# A side that gives repetitions a second; with `pids` also the CPU time of those processes in microseconds for each. The count is
+# settled in the first turn.
+rate_side <- function(once, most = 1e6, start = 8L, pids = NULL) {
   count <- NULL
   function(slice) {
     if (is.null(count)) count <<- fill(once, slice * 0.6, start, most)
-    count / seconds(once(count))
+    before <- used_cpu_ms(pids)
+    took <- seconds(once(count))
+    c(count / took, if (length(pids)) (used_cpu_ms(pids) - before) / count * 1e3)
   }
 }
 
@@ -115,6 +127,13 @@ cpu_ms <- function(pid) {
   line <- read(sprintf("/proc/%d/stat", pid))
   if (line == "0 0 0") return(0)
   sum(as.numeric(strsplit(sub("^.*\\) ", "", line), " ")[[1L]][12:13])) * 10
+}
+
+# Of several processes. This one goes to sleep for a moment: what runs has its latest milliseconds not accounted yet.
+used_cpu_ms <- function(pids) {
+  if (!length(pids)) return(0)
+  Sys.sleep(0.001)
+  sum(vapply(pids, cpu_ms, 0))
 }
 
 available_bytes <- function() {

@@ -147,6 +147,10 @@ local({
 # The systems that have all of `operations`, started by nobody yet; what is not installed is left out by name.
 systems_with <- function(operations, among = names(peers)) {
   chosen <- list()
+  if (alone && length(among) > 1L) {
+    leave_out("the peers", "--alone")
+    among <- intersect(among, "setsuna")
+  }
   for (name in among) {
     absent <- Filter(function(p) !requireNamespace(p, quietly = TRUE), peers[[name]]$packages)
     if (length(absent)) {

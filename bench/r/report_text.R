@@ -77,6 +77,10 @@ sections <- list(
   list(metric = "flood", kind = "systems", title = "A flood of small tasks",
     how = "As many trivial tasks as fill the time, each submitted on its own, all collected; workers on every core.",
     say = function(m) sentence(against_best(m, "flood"))),
+  list(metric = "flood_cpu", kind = "systems", title = "What a small task costs",
+    how = "CPU time of session and daemons together for a task of that flood, by the scheduler\u2019s clock: less than the rate it
+      depends on what else the machine does.",
+    say = function(m) ""),
   list(metric = "flood_traced", kind = "systems", title = "The price of a trace",
     how = "The flood on two sets of daemons in turn: \u201csetsuna\u201d is traced into a file by <code>daemons(trace = )</code>,
       the other is not.",

@@ -65,7 +65,7 @@ add_row("latency", 90, function(budget) {
       list(system = s, rate = min(2000, signif(0.5 / typical, 2)))
     })
     histograms <- list()
-    turns <- 5L
+    turns <- usual_turns
     slow <- vapply(plans, function(p) p$rate < 500, NA)
     # Where a rate is low many seconds give few percentiles: those get a fifth of the time of the others.
     share <- ifelse(slow, 0.2, 1)
@@ -97,7 +97,7 @@ add_row("latency", 90, function(budget) {
 add_row("ephemeral", 5, function(budget) {
   for (i in 1:3) setsuna::mirai(1)[]
   sides <- list("setsuna" = time_side(function() setsuna::mirai(1)[]))
-  if (requireNamespace("callr", quietly = TRUE)) sides[["callr"]] <- time_side(function() callr::r(function() 1))
+  if (!alone && requireNamespace("callr", quietly = TRUE)) sides[["callr"]] <- time_side(function() callr::r(function() 1))
   take_turns(sides, budget, function(name, value, turn) {
     emit("ephemeral", name, value, "ms", "lower", "a task in a process of its own; no daemons set", sample = turn)
   }, turns = many_turns)

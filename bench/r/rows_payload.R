@@ -25,12 +25,11 @@ payload_row <- function(key, operation, weight, workload) {
           sides[["memcpy"]] <- function(slice) native("copy_bench", "memcpy_80MB", min_time = max(0.02, slice / 3)) / 1e6
         }
         if (sizes[i] >= 8e6) for (s in systems["setsuna"]) for (j in 1:3) s[[operation]](x) # warm, as memcpy's buffers are
-        turns <- 5L
         took <- list()
         take_turns(sides, budget * share[i], function(name, value, turn) {
           took[[name]] <<- value
           emit(key, name, value, "ms", "lower", workload, sizes[i], "bytes", turn)
-        }, turns)
+        })
         if (i < length(sizes)) {
           expected <- 2 * vapply(took, function(ms) ms / 1000 * sizes[i + 1L] / sizes[i], 0) # two turns at least
           slow <- names(expected)[expected > budget * share[i + 1L] & sizes[i] >= 8e6]
@@ -63,6 +62,6 @@ add_row("repeated_argument", 25, function(budget) {
     })
     take_turns(sides, budget, function(name, value, turn) {
       emit("repeated_argument", name, value, "ms", "lower", sprintf("each of %d calls with the same vector", calls), bytes, "bytes", turn)
-    }, turns = 5L)
+    })
   })
 }, fixed = 5)

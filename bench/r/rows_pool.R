@@ -20,7 +20,7 @@ add_row("startup", 60, function(budget) {
                function(name, value, turn) {
       took[[name]] <<- value
       emit("startup", name, value, "ms", "lower", "until all daemons are ready; fork server warm", n, "daemons", turn)
-    }, turns = 5L)
+    })
     left <- left - (now() - started)
     slow <- names(took)[vapply(took, function(ms) 2 * ms / 1000 > left / (2 * length(chosen)), NA)]
     for (name in setdiff(slow, "setsuna")) {
@@ -36,8 +36,7 @@ add_row("first_daemon", 12, function(budget) {
   take_turns(list(
     "setsuna" = function(slice) in_session(script),
     "Rscript -e 1" = function(slice) seconds(system2("Rscript", c("-e", "1"), stdout = FALSE)) * 1e3
-  ), budget, function(name, value, turn) emit("first_daemon", name, value, "ms", "lower", "first daemon of a session", sample = turn),
-  turns = 9L)
+  ), budget, function(name, value, turn) emit("first_daemon", name, value, "ms", "lower", "first daemon of a session", sample = turn))
 })
 
 # In a session of its own whose only daemon is busy, so that every task stays queued. Prints for each depth the rate of the
@@ -83,7 +82,7 @@ add_row("queue_depth", 45, function(budget) {
     if (max(depths) >= 1e5) {
       emit("memory", name, value[length(depths) + 1L], "bytes", "lower", "of a queued mirai(1); payload included", sample = turn)
     }
-  }, turns = 5L)
+  })
 }, fixed = 3)
 
 # In a session of its own: the memory of an idle daemon, then the most that session and daemon ever had after some echoes.
@@ -112,7 +111,7 @@ add_row("high_water", 25, function(budget) {
     emit("high_water", name, value[2L], "MB", "lower", workload, "session", "process", turn)
     emit("high_water", name, value[3L], "MB", "lower", workload, "daemon", "process", turn)
     emit("idle_memory", name, value[1L], "MB", "lower", "proportional set size of an idle daemon", sample = turn)
-  }, turns = 5L)
+  })
 }, fixed = 3)
 
 # A process and all that descend from it.

@@ -3,8 +3,11 @@
 
 add_row("flood", 60, function(budget) {
   with_systems(systems_with("flood"), function(systems) {
-    take_turns(lapply(systems, function(s) rate_side(s$flood, 200000L)), budget, function(name, value, turn) {
-      emit("flood", name, value, "tasks/s", "higher", "trivial tasks; each of its own; all collected", sample = turn)
+    pids <- c(Sys.getpid(), unique(unlist(setsuna::everywhere(Sys.getpid(), .min = cores)[])))
+    sides <- lapply(systems, function(s) rate_side(s$flood, 200000L, pids = if (s$name == "setsuna") pids))
+    take_turns(sides, budget, function(name, value, turn) {
+      emit("flood", name, value[1L], "tasks/s", "higher", "trivial tasks; each of its own; all collected", sample = turn)
+      emit("flood_cpu", name, value[-1L], "us", "lower", "CPU time of session and daemons for a task of the flood", sample = turn)
     }, turns = many_turns)
   })
 }, fixed = 6)
@@ -108,7 +111,7 @@ map_at <- function(cost_us, budget, systems, rounds) {
              "map over elements of a given cost", cost_us, "us per element", turn)
       }
     }
-  }, turns = 5L)
+  })
 }
 
 add_row("map", 75, function(budget) {
@@ -136,7 +139,7 @@ add_row("daemons", 45, function(budget) {
     with_systems(some, n = n, function(systems) {
       take_turns(lapply(systems, function(s) rate_side(s$flood, 100000L)), budget / length(counts) * 0.6, function(name, value, turn) {
         emit("daemons", name, value, "tasks/s", "higher", "trivial tasks; by the number of daemons", n, "daemons", turn)
-      }, turns = 5L)
+      })
     })
   }
 }, fixed = 6)
@@ -152,7 +155,7 @@ mixed_durations <- function(count, long_ms, short_ms) {
 }
 
 add_row("mixed", 40, function(budget) {
-  turns <- 5L
+  turns <- usual_turns
   workers <- max(2L, cores)
   per_side <- budget / (turns * 4)
   fits <- per_side * workers / 0.0118

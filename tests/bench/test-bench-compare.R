@@ -13,8 +13,47 @@ test_that("a change is a regression only if it is for the worse, large and signi
   expect_identical(verdict(base * 0.8, "lower"), "better")
   expect_identical(verdict(base - 4.99), "") # too small a change
   expect_identical(verdict(c(50, 150, 60, 140, 70, 90, 130)), "") # scattered
-  expect_identical(verdict(base[1:3] * 0.5, old = base[1:3]), "too few samples")
+  expect_identical(verdict(base[1:3] * 0.5, old = base[1:3]), "too few samples: not judged")
+  expect_identical(verdict(50, old = 100), "one sample: not judged")
   expect_identical(verdict(c(5, 5, 5, 5, 5), "lower", c(0, 0, 0, 0, 0)), "REGRESSION") # from nothing to something
+})
+
+# A run with `count` metrics, each around 100 with `n` samples.
+many <- function(count, n = 11L, sd = 8) {
+  do.call(rbind, lapply(seq_len(count), function(i) fake_samples(100 + sd * stats::rnorm(n), metric = paste0("m", i))))
+}
+
+test_that("the same code is called worse as rarely as the level says, however many metrics there are", {
+  set.seed(21)
+  alarms <- replicate(100, any(compare_samples(many(40), many(40))$verdict == "REGRESSION"))
+  expect_lte(sum(alarms), 4) # at most 1 in 100 in the long run; one by one it would be 18
+})
+
+test_that("one real regression among many metrics is found, and only that", {
+  set.seed(22)
+  found <- replicate(20, {
+    new <- many(60)
+    slow <- new$metric == "m7"
+    new$value[slow] <- new$value[slow] * 0.75
+    table <- compare_samples(many(60), new)
+    identical(table$metric[table$verdict == "REGRESSION"], "m7")
+  })
+  expect_gte(sum(found), 18)
+})
+
+test_that("metrics with few samples do not cost the others their verdict, and are said not to be judged", {
+  set.seed(23)
+  old <- rbind(many(100, n = 3L), fake_samples(base), fake_samples(5, metric = "once"))
+  new <- old
+  new$value[new$metric %in% c("flood", "once")] <- new$value[new$metric %in% c("flood", "once")] / 2
+  run <- tools_bench("--compare", fake_file(old), fake_file(new))
+  expect_identical(run[1L], 1L)
+  expect_match(printed(run), "102 metrics in both files, 1 judged")
+  expect_match(printed(run), "flood .* 7/7 .* REGRESSION")
+  expect_match(printed(run), "once .* 1/1 .* one sample: not judged")
+  expect_match(printed(run), "m1 .* 3/3 .* too few samples: not judged")
+  expect_match(printed(run), "101 could not be judged")
+  expect_match(printed(run), "1 regression")
 })
 
 test_that("the exit status tells a regression from none", {
@@ -36,6 +75,18 @@ test_that("a peer that got slower is no regression, but is told of", {
   run <- tools_bench("--compare", both(1), both(0.5))
   expect_identical(run[1L], 0L)
   expect_match(printed(run), "the machine was not the same")
+})
+
+test_that("what the other systems lost as well is not held against setsuna", {
+  run <- function(ours, others) {
+    side <- function(f, g) fake_file(rbind(fake_samples(base * f), fake_samples(base * g, "PSOCK")), parent.frame(2))
+    tools_bench("--compare", side(1, 1), side(ours, others))
+  }
+  busy <- run(0.8, 0.8)
+  expect_identical(busy[1L], 0L)
+  expect_match(printed(busy), "got worse by 20.0 % at the median: the machine was not the same")
+  expect_identical(run(0.6, 0.8)[1L], 1L)
+  expect_identical(run(0.8, 1.2)[1L], 1L)
 })
 
 test_that("bad input ends with status 2 and says which and what", {

@@ -30,6 +30,30 @@ test_that("without time there is one turn; with a budget no turn is begun that w
   expect_lt(slept, 3)
 })
 
+test_that("a side tells its rate, and the CPU time of processes where that is asked for", {
+  busy <- function(m) for (i in seq_len(m)) while (seconds(sqrt(1)) < 0) NULL
+  expect_length(rate_side(busy)(0.02), 1L)
+  both <- rate_side(busy, pids = Sys.getpid())(0.05)
+  expect_length(both, 2L)
+  expect_gt(both[2L], 0)
+  asleep <- rate_side(function(m) Sys.sleep(0.2), pids = Sys.getpid(), most = 1)(0.2)
+  expect_lt(asleep[2L], 0.2e6) # of the 200 ms it sleeps, in microseconds
+})
+
+test_that("without the peers setsuna is there alone", {
+  old <- alone
+  alone <<- TRUE
+  on.exit(alone <<- old)
+  expect_identical(names(systems_with("trip")), "setsuna")
+})
+
+test_that("there are rather few turns than such as are too short", {
+  slices <- numeric()
+  take_turns(list(a = function(slice) slices[length(slices) + 1L] <<- slice), 0.35, function(...) NULL, turns = 31L)
+  expect_length(slices, 3L)
+  expect_true(all(slices >= shortest_slice_s))
+})
+
 test_that("a side that fails is left out by name, and the others go on", {
   recorded$left_out <- character()
   told <- character()

@@ -45,6 +45,13 @@ test_that("the rank test is wrong as rarely as it says when nothing differs", {
   expect_gt(mean(p < 0.05), 0.025)
 })
 
+test_that("tests that can never reach the level are not counted, the others are", {
+  expect_identical(able_tests(c(0.1, 0.0006, 1), 0.01), c(FALSE, TRUE, FALSE))
+  expect_identical(sum(able_tests(rep(smallest_p(9, 9), 150), 0.01)), 150L)
+  expect_identical(sum(able_tests(rep(smallest_p(5, 5), 2), 0.01)), 0L) # two of them: each would need 0.005
+  expect_identical(able_tests(numeric(), 0.01), logical())
+})
+
 test_that("Holm's correction agrees with R's own", {
   p <- c(0.01, 0.04, NA, 0.03, 0.005, 0.5)
   expect_equal(holm(p), stats::p.adjust(p, "holm"))
