@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -49,11 +50,21 @@ bool BufferRing::open(io_uring* ring, std::string& why) {
     why = std::string("rings of receive buffers (Linux 5.19) are refused: ") + std::strerror(-error);
     return false;
   }
-  for (unsigned id = 0; id < kCount; ++id) {
-    add(id);
+  offer(kAtFirst);
+  return true;
+}
+
+void BufferRing::offer(std::size_t count) noexcept {
+  while (offered_ < std::min<std::size_t>(count, kCount)) {
+    add(offered_++);
   }
   publish();
-  return true;
+}
+
+void BufferRing::starved(std::size_t receives) noexcept {
+  if (receives > 1) {
+    offer(receives * kAtFirst);
+  }
 }
 
 void BufferRing::add(unsigned id) noexcept {
@@ -70,12 +81,12 @@ void BufferRing::publish() noexcept {
 }
 
 std::span<const std::byte> BufferRing::view(unsigned id, std::size_t bytes) const noexcept {
-  SETSUNA_ASSERT(id < kCount && bytes <= kBytes);
+  SETSUNA_ASSERT(id < offered_ && bytes <= kBytes);
   return {buffers_ + id * kBytes, bytes};
 }
 
 void BufferRing::recycle(unsigned id) noexcept {
-  SETSUNA_ASSERT(id < kCount);
+  SETSUNA_ASSERT(id < offered_);
   add(id);
   publish();
 }

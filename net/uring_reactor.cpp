@@ -340,7 +340,17 @@ void UringReactor::wait(std::uint64_t deadline_ns) {
     ::io_uring_cqe_seen(&ring_, completion);
     handle(copy);
   }
-  // ENOBUFS ended them; by now every buffer is back.
+  restart_starved();
+}
+
+// ENOBUFS ended them; by now every buffer is back. The first of them may take all again, as it did when it was the first to
+// find none: it comes last.
+void UringReactor::restart_starved() {
+  if (starved_.empty()) {
+    return;
+  }
+  buffers_.starved(starved_.size());
+  std::rotate(starved_.begin(), starved_.begin() + 1, starved_.end());
   for (const Token token : starved_) {
     restart(token);
   }

@@ -45,6 +45,7 @@ class UringReactor final : public ReactorCore {
   void start_wake();
   void end_wake();
   void restart(Token token);
+  void restart_starved();
 
   void handle(const io_uring_cqe& completion);
   void handle_op(Op& op, int result, unsigned flags);

@@ -3,7 +3,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <random>
 #include <set>
 #include <thread>
@@ -171,7 +173,7 @@ TEST_P(Stream, ReceivesMuchMoreThanItHasBuffers) {
 }
 
 TEST_P(Stream, ManyConnectionsShareTheBuffers) {
-  // More bytes are ready at once than all provided buffers hold: receives run dry and must be started again.
+  // More bytes are ready at once than the kernel has buffers for: receives run dry and must be started again.
   constexpr std::size_t kPairs = 100;
   constexpr std::size_t kBytes = 150'000;
   std::vector<Pair> pairs(kPairs);
@@ -189,6 +191,51 @@ TEST_P(Stream, ManyConnectionsShareTheBuffers) {
   for (std::size_t i = 0; i < kPairs; ++i) {
     run_until([&] { return received[i].data.size() == kBytes; });
     EXPECT_TRUE(received[i].data == pattern(kBytes, static_cast<unsigned>(i))) << i;
+  }
+}
+
+TEST_P(Stream, BusyConnectionsLeaveBuffersToTheOthers) {
+  // Two of them always have more than all buffers hold.
+  constexpr std::size_t kBusy = 2;
+  constexpr std::size_t kQuiet = 3;
+  const std::string block = pattern(1 << 20);
+  std::atomic<bool> enough{false};
+  std::vector<Pair> pairs(kBusy + kQuiet);
+  std::vector<std::size_t> received(pairs.size());
+  std::vector<Recorder> recorders(pairs.size());
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    pairs[i] = stream_pair();
+    recorders[i].then = [&, i](const Completion&) {
+      received[i] += recorders[i].data.size();
+      recorders[i].data.clear();
+    };
+    reactor_->recv(pairs[i].ours, recorders[i].handler());
+  }
+  std::vector<std::thread> writers;
+  for (std::size_t i = 0; i < kBusy; ++i) {
+    writers.emplace_back([&, i] {
+      while (!enough.load(std::memory_order_relaxed)) {  // relaxed: nothing is handed over with it
+        write_all(pairs[i].theirs.get(), block);
+      }
+      pairs[i].theirs.reset();
+    });
+  }
+  run_until([&] { return received[0] >= 8 * block.size() && received[1] >= 8 * block.size(); });
+  for (std::size_t round = 1; round <= 5; ++round) {
+    for (std::size_t i = kBusy; i < pairs.size(); ++i) {
+      write_all(pairs[i].theirs.get(), "x");
+    }
+    run_until([&] {
+      return std::all_of(received.begin() + kBusy, received.end(), [&](std::size_t got) { return got == round; });
+    });
+  }
+  enough.store(true, std::memory_order_relaxed);
+  for (std::size_t i = 0; i < kBusy; ++i) {
+    run_until([&] { return recorders[i].lasts == 1; });
+    EXPECT_EQ(received[i] % block.size(), 0U);
+  }
+  for (std::thread& writer : writers) {
+    writer.join();
   }
 }
 
