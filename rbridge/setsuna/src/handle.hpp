@@ -1,7 +1,7 @@
 // The R object `mirai`: an external pointer that names a task of a profile, and carries the value once it is known.
 //
 // Address: profile and task index (never dereferenced), kCollected once the value is in the tag, NULL after saveRDS.
-// Protected value: in a flood, the chunk that shares one finalizer among neighbours.
+// Protected value: while open, the holder of what shares one finalizer with it: in a flood and in a map, its neighbours.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@ struct TaskRef {
   std::uint32_t task = 0;
 };
 
-enum class HandleState { kOpen, kCollected, kDead };  // kDead: restored from a file
+// kDead: restored from a file, or found by a finalizer when its task had been let go.
+enum class HandleState { kOpen, kCollected, kDead };
 
 // A new mirai for a submitted task. `outstanding`: unfinished tasks of the profile; many share finalizers. May jump (and
 // then leaks the task until the process ends).
@@ -28,6 +29,7 @@ SEXP make_map_handle(SEXP holder, int i);
 SEXP make_resolved_handle(SEXP value);
 bool is_handle(SEXP x);
 HandleState handle_state(SEXP handle);
+[[noreturn]] void refuse_dead();  // an R error
 TaskRef handle_ref(SEXP handle);
 SEXP handle_value(SEXP handle);
 // Stores the value and lets the task go.

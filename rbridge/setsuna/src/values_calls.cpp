@@ -16,7 +16,7 @@ SEXP check_handle(SEXP x) {
     Rf_error("'x' must be a mirai or a list of mirai, not %s", describe(x, text, sizeof(text)));
   }
   if (handle_state(x) == HandleState::kDead) {
-    Rf_error("this mirai was saved and restored: its task belongs to another session and has no value here");
+    refuse_dead();
   }
   return x;
 }

@@ -482,8 +482,7 @@ SEXP take_value(SEXP handle, TaskRef ref) {
 SEXP value_of(SEXP handle) {
   switch (handle_state(handle)) {
     case HandleState::kCollected: return handle_value(handle);
-    case HandleState::kDead:
-      Rf_error("this mirai was saved and restored: its task belongs to another session and has no value here");
+    case HandleState::kDead: refuse_dead();
     case HandleState::kOpen: break;
   }
   const TaskRef ref = handle_ref(handle);

@@ -290,3 +290,62 @@ test_that("bad arguments are named in the error", {
   expect_error(msleep("a"), "not the text \"a\"", fixed = TRUE)
   expect_identical(collect(mirai("still well")), "still well")
 })
+
+test_that("a flood that nobody holds any more does not keep the pool's memory when the pool has gone", {
+  segments <- function() {
+    maps <- strsplit(grep("memfd:", readLines("/proc/self/maps"), value = TRUE, fixed = TRUE), " +")
+    unique(vapply(maps, `[[`, "", 5L)) # their inodes
+  }
+  before <- segments()
+  pool_of_one()
+  gate <- mirai(Sys.sleep(600))
+  tasks <- lapply(1:1500, function(i) mirai(i, i = i))
+  own <- setdiff(segments(), before)
+  expect_gt(length(own), 0L)
+  rm(gate, tasks)
+  gc()
+  daemons(0)
+  expect_true(becomes_true(function() {
+    unresolved(1)
+    !any(own %in% segments())
+  }))
+})
+
+test_that("a mirai that a finalizer still uses gives its own value, and its place to no task before that is let go", {
+  pool_of_one()
+  seen <- new.env()
+  found <- function(name) becomes_true(function() {
+    gc()
+    exists(name, seen)
+  })
+  local({
+    held <- new.env()
+    held$m <- call_mirai(mirai("its own"))
+    reg.finalizer(held, function(held) { # made after the mirai, so R runs it first
+      seen$value <- held$m[]
+      seen$next_one <- mirai("next")
+    })
+  })
+  expect_true(found("next_one"))
+  expect_identical(seen$value, "its own")
+  expect_identical(collect(lapply(1:3, function(i) mirai(i, i = i))), as.list(1:3))
+  expect_true(becomes_true(function() !unresolved(seen$next_one)))
+  expect_identical(seen$next_one$data, "next")
+
+  gate <- mirai(Sys.sleep(600))
+  local({
+    held <- new.env()
+    reg.finalizer(held, function(held) { # made before the mirai: that has been found dead already
+      seen$stopped <- stop_mirai(held$m)
+      seen$kept <- held$m
+    })
+    held$m <- mirai("never")
+  })
+  expect_true(found("kept"))
+  expect_true(seen$stopped)
+  others <- lapply(1:3, function(i) mirai(i, i = i))
+  expect_error(seen$kept$data, "only a finalizer has kept it")
+  expect_error(stop_mirai(seen$kept), "only a finalizer has kept it")
+  stop_mirai(gate)
+  expect_identical(collect(others), as.list(1:3))
+})
