@@ -90,7 +90,7 @@ mirai_map <- function(.x, .f, ..., .args = list(), .promise = NULL, .compute = N
 `[.mirai_map` <- function(x, ...) {
   given <- as.list(substitute(alist(...)))[-1L]
   given <- given[!vapply(given, identical, NA, quote(expr = ))]
-  if (!length(given)) return(.Call(C_mirai_collect, unclass(x)))
+  if (!length(given)) return(.Call(C_mirai_collect, x))
   options <- vapply(given, function(option) if (is.symbol(option)) as.character(option) else "", "")
   if (all(options %in% .known_options)) return(.collect_map(x, options))
   wrong <- given[!options %in% .known_options]
@@ -111,8 +111,8 @@ mirai_map <- function(.x, .f, ..., .args = list(), .promise = NULL, .compute = N
 
 .collect_map <- function(x, options) {
   if (!is.list(x)) .abort("'options' are for lists of mirai, and 'x' is ", .describe(x))
-  x <- unclass(x)
-  if (any(c(".progress", ".stop") %in% options)) .watch_map(x, ".progress" %in% options, ".stop" %in% options)
+  watched <- c(".progress", ".stop") %in% options
+  if (any(watched)) .watch_map(unclass(x), watched[1L], watched[2L])
   out <- .Call(C_mirai_collect, x)
   if (".flat" %in% options) .flatten(out) else out
 }
