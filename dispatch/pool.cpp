@@ -312,6 +312,9 @@ std::uint32_t Pool::progress() {
   if (meter_ != nullptr) {
     meter_->begin_batch();
   }
+  if (trace_ != nullptr) {
+    trace_->begin_batch();
+  }
   queue_.harvest(*this);
   if (spilled_ > 0) {
     refill();
@@ -323,6 +326,9 @@ std::uint32_t Pool::progress() {
   }
   if (meter_ != nullptr) {
     meter_->end_batch();
+  }
+  if (trace_ != nullptr) {
+    trace_->end_batch();
   }
   return resolved_count_;
 }

@@ -44,6 +44,19 @@ void Trace::submitted(std::uint32_t index, std::uint64_t begun_ns, std::uint64_t
   pending_[index] = {++last_task_, begun_ns == 0 ? now_ns : std::min(begun_ns, now_ns), now_ns, kind};
 }
 
+std::uint64_t Trace::harvested_ns(const RunStamps& run) {
+  if (!batch_) {
+    return clock_();
+  }
+  // In floating point, since a task may have scribbled over the stamps: what is no number is not earlier than anything.
+  const double end_ns = static_cast<double>(run.claimed_ns) + static_cast<double>(run.decode_ns) +
+                        static_cast<double>(run.evaluate_ns) + static_cast<double>(run.encode_ns);
+  if (batch_ns_ == 0 || !(end_ns < static_cast<double>(batch_ns_))) {
+    batch_ns_ = clock_();
+  }
+  return batch_ns_;
+}
+
 void Trace::resolved(std::uint32_t index, TraceOutcome outcome) {
   if (end_ % kChunk == 0) {
     if (sink_ != nullptr && pressing()) {
@@ -59,7 +72,7 @@ void Trace::resolved(std::uint32_t index, TraceOutcome outcome) {
   record.task = pending.task;
   record.submitted_ns = pending.submitted_ns;
   record.queued_ns = pending.queued_ns;
-  record.harvested_ns = clock_();
+  record.harvested_ns = harvested_ns(run_);
   record.kind = pending.kind;
   record.outcome = outcome;
   record.run = std::exchange(run_, RunStamps());

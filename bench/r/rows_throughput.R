@@ -12,8 +12,9 @@ add_row("flood", 60, function(budget) {
   })
 }, fixed = 6)
 
-# What daemons(trace = ) costs the shortest tasks: two sets of daemons side by side, of which one is traced into a file (which
-# gets most of its events when the tasks are over).
+# What daemons(trace = ) costs the shortest tasks: two sets of daemons side by side, of which one is traced into a file. That gets
+# most of its events when the tasks are over: it is written between the turns, or the other side would pay for it.
+write_traces <- function() .Call(utils::getFromNamespace("C_traces_write", "setsuna"))
 add_row("flood_traced", 20, function(budget) {
   file <- tempfile(fileext = ".json")
   names <- c(setsuna = "traced", untraced = "untraced")
@@ -24,7 +25,14 @@ add_row("flood_traced", 20, function(budget) {
     unlink(file)
   })
   flood <- function(name) function(m) with_daemons(name, peers$setsuna$flood(m))
-  take_turns(lapply(names, function(name) rate_side(flood(name), 200000L)), budget, function(name, value, turn) {
+  sides <- lapply(names, function(name) {
+    side <- rate_side(flood(name), 200000L)
+    function(slice) {
+      on.exit(write_traces())
+      side(slice)
+    }
+  })
+  take_turns(sides, budget, function(name, value, turn) {
     emit("flood_traced", name, value, "tasks/s", "higher", "trivial tasks; daemons(trace = file) or not", sample = turn)
   }, turns = 31L) # the rate of a flood goes to and fro with how the processes fall on the cores
 })

@@ -103,7 +103,7 @@ void publish(ResultStatus status) {
   if (hand.element_since_ns != 0) {
     slot.elapsed_ns = brief_ns(now_ns - hand.element_since_ns);
   }
-  stamp_encoded();
+  stamp_encoded(now_ns);
   hand.active = false;
   if (hand.source != nullptr) {
     let_go();  // before DONE: the host finds the argument's block free when it harvests

@@ -97,7 +97,7 @@ inline constexpr std::uint64_t kHarmlessNs = 15'000;
 // --- Stamps of a traced task (evaluator_stamps.cpp) ---
 
 void put_claim_stamps();
-void put_stage_stamps();
+void put_stage_stamps(std::uint64_t now_ns);
 void put_element_stamps();
 std::uint64_t stamp_now();
 
@@ -117,9 +117,9 @@ inline void stamp_evaluated() {
   }
 }
 // Before the outcome is published.
-inline void stamp_encoded() {
+inline void stamp_encoded(std::uint64_t now_ns) {
   if (trace_area) {
-    put_stage_stamps();
+    put_stage_stamps(now_ns);
   }
 }
 // Before the entry at hand.position is.

@@ -45,6 +45,32 @@ class TraceTest : public testing::Test {
   }
 };
 
+std::uint64_t time_asked = 0;
+std::uint64_t tell_time_and_count() {
+  ++time_asked;
+  return the_time;
+}
+
+TEST_F(TraceTest, ABatchAsksForTheTimeOnceUnlessADaemonWasStillAtATask) {
+  Trace trace(&tell_time_and_count, Trace::kChunk);
+  const auto harvested = [&](const RunStamps& run, std::uint64_t now_ns) {
+    return resolve(trace, run, now_ns, TraceOutcome::kValue).harvested_ns;
+  };
+  time_asked = 0;
+  trace.begin_batch();
+  EXPECT_EQ(harvested(RunStamps(), 1500), 1500U);  // nobody took it
+  EXPECT_EQ(harvested(stamps(1300, 10, 100, 1), 1600), 1500U);
+  EXPECT_EQ(time_asked, 1U);
+  EXPECT_EQ(harvested(stamps(1450, 10, 100, 1), 1700), 1700U);  // until 1561
+  EXPECT_EQ(harvested(stamps(1450, 10, 100, 1), 1800), 1700U);
+  EXPECT_EQ(time_asked, 2U);
+  EXPECT_EQ(harvested(stamps(1450, std::numeric_limits<float>::quiet_NaN(), 0, 0), 1900), 1900U);
+  trace.end_batch();
+  EXPECT_EQ(harvested(stamps(1300, 10, 100, 1), 2000), 2000U);
+  trace.begin_batch();
+  EXPECT_EQ(harvested(stamps(1300, 10, 100, 1), 2100), 2100U);
+}
+
 TEST_F(TraceTest, ARecordHoldsEveryStage) {
   Trace trace(&tell_time, Trace::kChunk);
   const TraceRecord record = resolve(trace, stamps(1300, 10, 100, 1), 1500, TraceOutcome::kValue);
