@@ -25,8 +25,8 @@ ratio_interval <- function(a, b, level = 0.95, times = 1000L, seed = 1L) {
   c(ratio = stats::median(a) / stats::median(b), low = limits[1L], high = limits[2L])
 }
 
-# Two-sided Mann-Whitney test: the p value. Exact (counting arrangements of ranks) for small samples without ties, else the
-# normal approximation with the corrections for ties and continuity. Samples that are all equal give 1.
+# Two-sided Mann-Whitney test: the p value. Exact (counting arrangements of ranks) for small samples, else the normal
+# approximation with the corrections for ties and continuity. Samples that are all equal give 1.
 mann_whitney <- function(a, b) {
   na <- length(a)
   nb <- length(b)
@@ -39,10 +39,25 @@ mann_whitney <- function(a, b) {
     return(min(1, 2 * stats::pwilcox(low, na, nb)))
   }
   n <- na + nb
+  if (n <= 64) return(exact_rank_p(2 * ranks, na))
   variance <- na * nb / 12 * ((n + 1) - sum(ties^3 - ties) / (n * (n - 1)))
   if (variance <= 0) return(1)
   distance <- max(0, abs(u - na * nb / 2) - 0.5)
   2 * stats::pnorm(-distance / sqrt(variance))
+}
+
+# With ties: how the sum of `na` of these ranks (doubled, so that they are whole) is distributed when any of them may be those.
+exact_rank_p <- function(doubled, na) {
+  observed <- sum(doubled[seq_len(na)])
+  ways <- matrix(0, na + 1L, sum(doubled) + 1L) # of how many, with which sum
+  ways[1L, 1L] <- 1
+  for (rank in doubled) for (count in seq.int(na, 1L)) {
+    before <- seq_len(ncol(ways) - rank)
+    ways[count + 1L, before + rank] <- ways[count + 1L, before + rank] + ways[count, before]
+  }
+  share <- ways[na + 1L, ] / sum(ways[na + 1L, ])
+  sums <- seq_along(share) - 1
+  min(1, 2 * min(sum(share[sums <= observed]), sum(share[sums >= observed])))
 }
 
 # The smallest p value that `na` and `nb` samples can give at all: with 3 against 3 it is 0.1, so nothing is ever significant.

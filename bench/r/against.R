@@ -10,7 +10,7 @@ process_s <- 2 # until a process measures
 # A library that has setsuna, or an error that says what is wrong with it.
 other_library <- function(path) {
   if (!dir.exists(path)) stop("--against: there is no folder ", path, call. = FALSE)
-  if (!file.exists(file.path(path, "setsuna", "DESCRIPTION"))) {
+  if (!file.exists(file.path(path, "setsuna", "Meta", "package.rds"))) {
     stop("--against: there is no setsuna in ", path, ": name an R library, the folder that a package is installed into", call. = FALSE)
   }
   normalizePath(path)
@@ -29,13 +29,21 @@ sample_of_process <- function(samples, round) {
   }))
 }
 
-# `run(key, budget, library)` measures a row in a process of its own. list(old, new, left_out, failed), samples of both sides.
-run_in_turn <- function(keys, minutes, libraries, run, say = cat) {
+# How often each of these rows runs, and for how long: a data frame. `fixed`: seconds that each needs beside (by name).
+plan_turns <- function(keys, minutes, fixed) {
   seconds_each <- minutes * 60 / length(keys)
-  rounds <- as.integer(max(fewest_rounds, min(most_rounds, seconds_each / (2 * (process_s + 2)))))
-  budget <- max(1, seconds_each / (2 * rounds) - process_s)
+  beside <- process_s + fixed[keys]
+  rounds <- as.integer(pmax(fewest_rounds, pmin(most_rounds, seconds_each / (2 * (beside + 2)))))
+  data.frame(key = keys, rounds = rounds, budget = pmax(1, seconds_each / (2 * rounds) - beside), beside = beside)
+}
+
+# `run(key, budget, library)` measures a row in a process of its own. list(old, new, left_out, failed), samples of both sides.
+run_in_turn <- function(plan, libraries, run, say = cat) {
   all <- list(old = NULL, new = NULL, left_out = character(), failed = character())
-  for (key in keys) {
+  for (i in seq_len(nrow(plan))) {
+    key <- plan$key[i]
+    rounds <- plan$rounds[i]
+    budget <- plan$budget[i]
     say(sprintf("%-18s %d rounds of %.1f s for each\n", key, rounds, budget))
     for (round in seq_len(rounds)) for (side in if (round %% 2L) c("old", "new") else c("new", "old")) {
       result <- run(key, budget, libraries[[side]])

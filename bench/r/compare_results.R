@@ -3,9 +3,10 @@
 # Exit status: 0 no regression, 1 a regression, 2 the input is no good.
 
 # One line for each metric that both files have. `worse` is the change of the median in percent, positive for the worse; a
-# regression is worse by more than the threshold (and by what the machine got slower) and significant by the Mann-Whitney test on the raw samples, corrected for as
-# many tests of setsuna's own metrics as there are: `alpha` is the chance that the same code is called worse or better anywhere.
-compare_samples <- function(old, new, threshold = 5, alpha = 0.01) {
+# regression is worse by more than the threshold and significant by the Mann-Whitney test on the raw samples, corrected for as many
+# tests of setsuna's own metrics as there are: `alpha` is the chance that the same code is called worse or better anywhere. With
+# `excuse`, what the other systems lost in the same row is the machine's, if that is more than the threshold, too.
+compare_samples <- function(old, new, threshold = 5, alpha = 0.01, excuse = TRUE) {
   keys <- intersect(unique(key_of(old)), unique(key_of(new)))
   old_groups <- split(old$value, key_of(old))
   new_groups <- split(new$value, key_of(new))
@@ -18,18 +19,16 @@ compare_samples <- function(old, new, threshold = 5, alpha = 0.01) {
   table$p <- mapply(mann_whitney, old_groups[keys], new_groups[keys])
   table$n_old <- lengths(old_groups[keys])
   table$n_new <- lengths(new_groups[keys])
-  table$ours <- startsWith(table$system, "setsuna")
+  table$ours <- is_ours(table$system)
   smallest <- mapply(smallest_p, table$n_old, table$n_new)
   table$testable <- FALSE
   table$testable[table$ours] <- able_tests(smallest[table$ours], alpha)
   table$p_holm <- NA_real_
   table$p_holm[table$testable] <- holm(table$p[table$testable])
   few <- ifelse(pmin(table$n_old, table$n_new) == 1L, "one sample: not judged", "too few samples: not judged")
-  # What the other systems lost as well is the machine's.
-  drift <- machine_drift(table)
-  margin <- threshold + if (is.na(drift)) 0 else pmax(0, sign(table$worse) * drift)
-  table$verdict <- ifelse(!table$testable, few, ifelse(table$p_holm >= alpha | abs(table$worse) <= margin, "",
+  table$verdict <- ifelse(!table$testable, few, ifelse(table$p_holm >= alpha | abs(table$worse) <= threshold, "",
                           ifelse(table$worse > 0, "REGRESSION", "better")))
+  if (excuse) table$verdict[table$verdict %in% c("REGRESSION", "better") & shared_with_others(table, threshold)] <- others_too
   rownames(table) <- NULL
   table
 }
@@ -60,25 +59,44 @@ print_comparison <- function(table, threshold, alpha) {
                 nrow(ours) - tested))
     cat("from one without the peers (--alone), or with some rows only (--rows); of fewer metrics each needs fewer.\n")
   }
-  drift <- machine_drift(table)
-  if (!is.na(drift)) {
-    cat(sprintf("What is not setsuna (%d metrics) got %s by %.1f %% at the median: %s.\n", sum(!table$ours),
+  others <- table$worse[!table$ours & is.finite(table$worse)]
+  if (length(others)) {
+    drift <- stats::median(others)
+    cat(sprintf("What is not setsuna (%d metrics) got %s by %.1f %% at the median: %s.\n", length(others),
                 if (drift > 0) "worse" else "better", abs(drift),
                 if (abs(drift) > threshold) "the machine was not the same" else "the machine was the same"))
-    if (abs(drift) > threshold) cat("So much more than the threshold is not held against setsuna. Surer: both in turn, by tools/bench --against.\n")
+  }
+  if (others_too %in% ours$verdict) {
+    cat("'", others_too, "': the other systems changed so in the same row, more than the threshold, and setsuna by no more than the\n",
+        "threshold beyond that. Surer: both in turn, by tools/bench --against.\n", sep = "")
   }
 }
 
-# How much worse the other systems got, in percent, at the median: what the machine has to do with it. NA: there are none.
-machine_drift <- function(table) {
-  others <- table$worse[!table$ours & is.finite(table$worse)]
-  if (length(others)) stats::median(others) else NA_real_
+others_too <- "so did the others"
+fewest_of_others <- 5L
+
+# How many times as long (or as little) it is now, as a logarithm: for times and for rates alike, positive for the worse.
+log_worse <- function(table) {
+  change <- log(table$new / table$old)
+  ifelse(table$better == "lower", change, -change)
 }
 
-compare_files <- function(old_path, new_path, threshold, alpha) {
+# Whether the other systems in the same row changed the same way by more than the threshold, and setsuna by no more than the
+# threshold beyond them.
+shared_with_others <- function(table, threshold) {
+  ours <- log_worse(table)
+  row <- paste(table$metric, table$param)
+  counts <- !table$ours & is.finite(ours) & pmin(table$n_old, table$n_new) >= fewest_of_others
+  others <- vapply(row, function(r) stats::median(ours[counts & row == r]), 0)
+  beyond <- (ours - others) * sign(ours)
+  limit <- log1p(threshold / 100)
+  !is.na(beyond) & abs(others) > limit & sign(others) == sign(ours) & beyond <= limit
+}
+
+compare_files <- function(old_path, new_path, threshold, alpha, excuse = TRUE) {
   old <- read_results(old_path)
   new <- read_results(new_path)
-  keys <- function(samples) unique(key_of(samples)[startsWith(samples$system, "setsuna")])
+  keys <- function(samples) unique(key_of(samples)[is_ours(samples$system)])
   if (!length(intersect(keys(old$samples), keys(new$samples)))) bad_input(new_path, "has no metric of setsuna in common with ", old_path)
   for (what in intersect(c("processor", "cores", "kernel", "R", "reactor", "pinned CPUs"), names(old$machine))) {
     if (!identical(old$machine[[what]], unname(new$machine[what])[1L])) {
@@ -87,7 +105,7 @@ compare_files <- function(old_path, new_path, threshold, alpha) {
   }
   only <- list(OLD = setdiff(keys(old$samples), keys(new$samples)), NEW = setdiff(keys(new$samples), keys(old$samples)))
   for (name in names(only)) if (length(only[[name]])) cat(sprintf("note: %d metrics are only in %s\n", length(only[[name]]), name))
-  table <- compare_samples(old$samples, new$samples, threshold, alpha)
+  table <- compare_samples(old$samples, new$samples, threshold, alpha, excuse)
   print_comparison(table, threshold, alpha)
   bad <- sum(table$ours & table$verdict == "REGRESSION")
   cat(if (bad) sprintf("\n%d regression%s\n", bad, if (bad > 1L) "s" else "") else "\nno regression\n")

@@ -53,6 +53,9 @@ if (is.na(minutes) || minutes <= 0 || minutes > 1440) {
 }
 rows <- option("rows", NULL)
 # With a comma at its end, nothing at all is a row without a name.
+if (!is.null(against) && "native" %in% strsplit(paste0(rows, ","), ",", fixed = TRUE)[[1L]]) {
+  refuse("--against compares R libraries, and the row 'native' runs the programs of ", build_folder(), ": leave it out of --rows")
+}
 wanted <- if (is.null(rows)) setdiff(names(recorded$rows), if (!is.null(against)) "native") else unique(strsplit(paste0(rows, ","), ",", fixed = TRUE)[[1L]])
 for (name in wanted) if (!name %in% names(recorded$rows)) {
   refuse("there is no row '", name, "'; the rows: ", paste(names(recorded$rows), collapse = ", "))
@@ -88,21 +91,31 @@ run_apart <- function(key, budget, deadline, library = NULL) {
 
 machine <- describe_machine(root, args)
 cat(sprintf("%-12s %s\n", names(machine), machine), sep = "")
-cat(sprintf("\n%d rows in about %.1f minutes\n\n", length(wanted), minutes))
+say_plan <- function(minutes) cat(sprintf("\n%d rows in about %.1f minutes\n\n", length(wanted), minutes))
+listed <- function(what, lines) if (length(lines)) cat("\n", what, ":\n", paste0("  ", lines, "\n"), sep = "")
 
 if (!is.null(against)) {
-  both <- run_in_turn(wanted, minutes, list(old = against, new = dirname(find.package("setsuna"))),
+  plan <- plan_turns(wanted, minutes, vapply(recorded$rows, `[[`, 0, "fixed"))
+  say_plan(sum(2 * plan$rounds * (plan$budget + plan$beside)) / 60)
+  if (min(plan$budget) < 3) cat("Little time for each: a row's largest sizes are left out. --rows takes fewer rows, --minutes more time\n\n")
+  both <- run_in_turn(plan, list(old = against, new = dirname(find.package("setsuna"))),
                       function(key, budget, library) run_apart(key, budget, now() + 3600, library))
-  if (length(both$failed)) cat("\nfailed:\n", paste0("  ", both$failed, "\n"), sep = "")
+  listed("left out", both$left_out)
+  listed("failed", both$failed)
   if (!NROW(both$old) || !NROW(both$new)) refuse("nothing was measured with one of the two")
   files <- file.path(out, c("old.csv", "results.csv"))
-  for (i in 1:2) write_results(files[i], both[[c("old", "new")[i]]], machine, both$left_out, both$failed)
+  theirs <- replace(machine, c("setsuna", "commit"), c(as.character(utils::packageVersion("setsuna", against)), paste("that of", against)))
+  write_results(files[1L], both$old, theirs, both$left_out, both$failed)
+  write_results(files[2L], both$new, machine, both$left_out, both$failed)
   cat("\n")
-  status <- compare_files(files[1L], files[2L], 5, 0.01)
+  # What else the machine does falls on both, so that nothing is excused.
+  status <- tryCatch(compare_files(files[1L], files[2L], 5, 0.01, excuse = FALSE), error = function(e) refuse(conditionMessage(e)))
+  if (length(both$failed)) status <- max(status, 1L)
   cat(sprintf("written: %s\n", files), sep = "")
   quit(status = status)
 }
 
+say_plan(minutes)
 started <- now()
 deadline <- started + minutes * 60
 samples <- NULL
@@ -139,7 +152,7 @@ utils::write.csv(medians, file.path(out, "medians.csv"), row.names = FALSE)
 write_report(out, results, medians)
 
 print_targets(medians)
-if (length(left_out)) cat("\nleft out:\n", paste0("  ", left_out, "\n"), sep = "")
-if (length(failed)) cat("\nfailed:\n", paste0("  ", failed, "\n"), sep = "")
+listed("left out", left_out)
+listed("failed", failed)
 cat("\n", sprintf("written: %s\n", file.path(out, c("report.html", "results.csv", "medians.csv"))), sep = "")
 quit(status = if (length(failed)) 1L else 0L)

@@ -47,7 +47,7 @@ add_row <- function(key, weight, run, fixed = 1) {
   recorded$rows[[key]] <- list(key = key, weight = weight, run = run, fixed = fixed)
 }
 
-# --alone: without the peers, whose turns take most of the time.
+# --alone: without the R packages beside it, whose turns take most of the time.
 alone <- nzchar(Sys.getenv("SETSUNA_BENCH_ALONE"))
 
 # How processes fall on the cores differs from turn to turn, and --compare needs samples of that: with fewer than 9 of either
@@ -96,6 +96,7 @@ fill <- function(once, slice, start = 8L, most = 1e6) {
 # A side that gives repetitions a second; with `pids` also the CPU time of those processes in microseconds for each. The count is
 # settled in the first turn.
 rate_side <- function(once, most = 1e6, start = 8L, pids = NULL) {
+  force(once) # or the first turn would be charged with what makes it
   count <- NULL
   function(slice) {
     if (is.null(count)) count <<- fill(once, slice * 0.6, start, most)
@@ -107,6 +108,7 @@ rate_side <- function(once, most = 1e6, start = 8L, pids = NULL) {
 
 # A side that gives the median time of one call, in units of `per` a second.
 time_side <- function(once, per = 1e3, least = 1L, most = 100000L) {
+  force(once)
   function(slice) {
     started <- now()
     samples <- numeric()

@@ -65,7 +65,7 @@ add_row("native", 120, function(budget) {
   }
   lists <- lapply(file.path(build_folder(), programs), system2, "--benchmark_list_tests=true", stdout = TRUE, stderr = FALSE)
   # A benchmark costs a few times its minimum time, finding the number of iterations included.
-  rounds <- if (budget > 30) 5L else if (budget > 8) 3L else 1L
+  rounds <- if (budget > 60) 9L else if (budget > 30) 5L else if (budget > 8) 3L else 1L
   min_time <- max(0.001, min(0.1, budget / (6 * rounds * sum(lengths(lists)))))
   tables <- native_rounds(programs, rounds, min_time, now() + 0.9 * budget)
   for (program in names(tables)) emit_native(program, tables[[program]])

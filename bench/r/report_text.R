@@ -61,8 +61,8 @@ sections <- list(
     }),
   list(metric = "round_trip", kind = "systems", title = "One task there and back",
     how = "A trivial task, waited for before the next: the median of each turn. The futex ping-pong is two processes that only wake
-      each other: the floor that the kernel sets for anything that sleeps while it waits. Both are pinned alike, to the two CPUs
-      named below: the session\u2019s R thread and the ping to one, the daemon and the pong to the other. The session\u2019s
+      each other: the floor that the kernel sets for anything that sleeps while it waits. Where there are two CPUs, both are
+      pinned alike, to those named below: the session\u2019s R thread and the ping to one, the daemon and the pong to the other. The session\u2019s
       other threads, which have no part in it, are not pinned.",
     say = function(m) sentence(times_better(m, "round_trip", "futex ping-pong"))),
   list(metric = "round_trip_unpinned", kind = "systems", title = "One task there and back, beside the peers",
@@ -83,7 +83,7 @@ sections <- list(
     say = function(m) ""),
   list(metric = "flood_traced", kind = "systems", title = "The price of a trace",
     how = "The flood on two sets of daemons in turn: \u201csetsuna\u201d is traced into a file by <code>daemons(trace = )</code>,
-      the other is not.",
+      the other is not. What waits to be written to the file when a turn is over is written before the next turn, outside of both.",
     say = function(m) ""),
   list(metric = "watched", kind = "systems", title = "The flood while somebody looks",
     how = "<code>setsuna top</code> reads the session\u2019s shared memory four times a second, in a terminal of its own.",

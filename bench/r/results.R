@@ -82,6 +82,9 @@ check_samples <- function(path, lines) {
        left_out = tagged(lines, "left out"), failed = tagged(lines, "failed"))
 }
 
+# Sides that are setsuna, with something or without it; all others are other systems.
+is_ours <- function(system) startsWith(system, "setsuna") | system == "untraced"
+
 # What a sample belongs to: samples of one key are of the same thing.
 key_of <- function(samples) do.call(paste, c(samples[c("metric", "workload", "system", "param", "param_unit", "unit")], sep = "|"))
 

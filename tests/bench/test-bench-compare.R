@@ -85,8 +85,28 @@ test_that("what the other systems lost as well is not held against setsuna", {
   busy <- run(0.8, 0.8)
   expect_identical(busy[1L], 0L)
   expect_match(printed(busy), "got worse by 20.0 % at the median: the machine was not the same")
+  expect_match(printed(busy), "so did the others")
   expect_identical(run(0.6, 0.8)[1L], 1L)
   expect_identical(run(0.8, 1.2)[1L], 1L)
+})
+
+test_that("only others in the same row excuse, with samples enough, by more than the threshold, and not the untraced side", {
+  verdict <- function(others, factor = 0.8, ...) {
+    old <- rbind(fake_samples(base), others)
+    new <- rbind(fake_samples(base * factor), transform(others, value = value * 0.8))
+    compare_samples(old, new, ...)$verdict[1L]
+  }
+  expect_identical(verdict(fake_samples(base, "PSOCK")), "so did the others")
+  expect_identical(verdict(fake_samples(base, "PSOCK"), excuse = FALSE), "REGRESSION")
+  expect_identical(verdict(fake_samples(base, "PSOCK", metric = "map")), "REGRESSION")
+  expect_identical(verdict(fake_samples(base, "PSOCK", param = "8")), "REGRESSION")
+  expect_identical(verdict(fake_samples(base[1:4], "PSOCK")), "REGRESSION")
+  expect_identical(verdict(fake_samples(base, "untraced")), "REGRESSION")
+  expect_identical(verdict(fake_samples(base, "PSOCK"), threshold = 22), "")
+  # Times that doubled are no excuse for a rate that fell to a tenth.
+  slow <- fake_samples(base, "PSOCK", better = "lower")
+  expect_identical(compare_samples(rbind(fake_samples(base), slow), rbind(fake_samples(base / 10), transform(slow, value = value * 2)))$verdict[1L],
+                   "REGRESSION")
 })
 
 test_that("bad input ends with status 2 and says which and what", {

@@ -24,9 +24,9 @@ test_that("without time there is one turn; with a budget no turn is begun that w
   slept <- 0
   take_turns(list(a = function(slice) {
     slept <<- slept + 1
-    Sys.sleep(0.2)
+    Sys.sleep(0.5)
     1
-  }), 0.3, function(...) NULL, turns = 5L)
+  }), 0.9, function(...) NULL, turns = 5L)
   expect_lt(slept, 3)
 })
 
@@ -36,8 +36,20 @@ test_that("a side tells its rate, and the CPU time of processes where that is as
   both <- rate_side(busy, pids = Sys.getpid())(0.05)
   expect_length(both, 2L)
   expect_gt(both[2L], 0)
-  asleep <- rate_side(function(m) Sys.sleep(0.2), pids = Sys.getpid(), most = 1)(0.2)
-  expect_lt(asleep[2L], 0.2e6) # of the 200 ms it sleeps, in microseconds
+  asleep <- rate_side(function(m) Sys.sleep(0.5), pids = Sys.getpid(), start = 1L)(0.2)
+  expect_lt(asleep[2L], 0.4e6) # of the 500 ms it sleeps, in microseconds
+})
+
+test_that("a side is made before its first turn, which is not charged with it", {
+  made <- 0
+  make <- function(once) {
+    made <<- made + 1
+    once
+  }
+  side <- time_side(make(function() 1))
+  expect_identical(made, 1)
+  side <- rate_side(make(function(m) 1))
+  expect_identical(made, 2)
 })
 
 test_that("without the peers setsuna is there alone", {

@@ -27,15 +27,26 @@ test_that("the rank test agrees with R's own", {
     a <- rnorm(sample(3:12, 1))
     b <- rnorm(sample(3:12, 1), sample(0:2, 1))
     expect_equal(mann_whitney(a, b), stats::wilcox.test(a, b, exact = TRUE)$p.value)
-    a <- round(a)
-    b <- round(b)
-    if (length(unique(c(a, b))) > 1L) {
-      expect_equal(mann_whitney(a, b), suppressWarnings(stats::wilcox.test(a, b, exact = FALSE)$p.value))
-    }
   }
+  a <- round(rnorm(40, 5, 3))
+  b <- round(rnorm(40, 6, 3))
+  expect_equal(mann_whitney(a, b), suppressWarnings(stats::wilcox.test(a, b, exact = FALSE)$p.value))
   expect_identical(mann_whitney(rep(1, 5), rep(1, 5)), 1)
   expect_equal(mann_whitney(1:5, 6:10), smallest_p(5, 5))
   expect_equal(smallest_p(3, 3), 0.1)
+})
+
+test_that("with ties the rank test counts the arrangements, too", {
+  expect_equal(mann_whitney(rep(0, 5), rep(1, 5)), 2 / choose(10, 5))
+  expect_equal(mann_whitney(c(1, 1, 2:8), c(9:17)), 2 / choose(18, 9)) # a tie on one side only changes nothing
+  set.seed(12)
+  for (i in 1:20) {
+    a <- round(rnorm(4, 0, 1.5))
+    b <- round(rnorm(5, 1, 1.5))
+    ranks <- rank(c(a, b))
+    sums <- utils::combn(9, 4, function(at) sum(ranks[at]))
+    expect_equal(mann_whitney(a, b), min(1, 2 * min(mean(sums <= sum(ranks[1:4])), mean(sums >= sum(ranks[1:4])))))
+  }
 })
 
 test_that("the rank test is wrong as rarely as it says when nothing differs", {
