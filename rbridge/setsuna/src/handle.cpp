@@ -46,6 +46,7 @@ SEXP open_chunk = nullptr;
 // costs more than the rest of a handle.
 SEXP spares = nullptr;
 int spare_count = 0;
+int holds = 0;  // hold_tasks() under way
 
 // Finalizers run inside the garbage collector, where no lock may be taken: they append here.
 TaskRef* dropped = nullptr;
@@ -127,16 +128,7 @@ SEXP spare_chunk() {
 
 // `holder` has no live handle any more.
 void keep_spare(SEXP holder) {
-  if (is_doomed(holder)) {
-    return;
-  }
-  if (spares == nullptr) {
-    PROTECT(holder);
-    spares = Rf_allocVector(VECSXP, kSparesMax);
-    R_PreserveObject(spares);
-    UNPROTECT(1);
-  }
-  if (spare_count < kSparesMax) {
+  if (!is_doomed(holder) && spare_count < kSparesMax) {
     SET_VECTOR_ELT(spares, spare_count++, holder);
   }
 }
@@ -150,11 +142,6 @@ SEXP chunk_with_room(std::uint64_t outstanding) {
 }
 
 SEXP with_class(SEXP handle) {
-  if (class_vector == nullptr) {
-    class_vector = Rf_mkString("mirai");
-    R_PreserveObject(class_vector);
-    MARK_NOT_MUTABLE(class_vector);
-  }
   // What Rf_setAttrib() does, without looking at each class name.
   SEXP cell = Rf_cons(class_vector, R_NilValue);
   SET_TAG(cell, R_ClassSymbol);
@@ -178,17 +165,16 @@ bool forget_in_chunk(SEXP holder, TaskRef ref) {
   return false;
 }
 
-void drop_task(Host& host, TaskRef ref) {
-  std::lock_guard<std::mutex> lock(host.mutex());
-  if (Profile* profile = host.profile(ref.profile)) {
-    profile->pool().drop(ref.task);
-    if (profile->pool().closed()) {
-      host.settle(*profile);
-    }
-  }
-}
-
 }  // namespace
+
+// When the package is loaded: made later, a finalizer that runs meanwhile would make them, too.
+void initialize_handles() {
+  class_vector = Rf_mkString("mirai");
+  R_PreserveObject(class_vector);
+  MARK_NOT_MUTABLE(class_vector);
+  spares = Rf_allocVector(VECSXP, kSparesMax);
+  R_PreserveObject(spares);
+}
 
 SEXP make_handle(TaskRef ref, std::uint64_t outstanding) {
   SEXP holder = PROTECT(outstanding > kFlood ? chunk_with_room(outstanding) : spare_chunk());
@@ -229,8 +215,7 @@ bool is_handle(SEXP x) {
     return false;
   }
   SEXP attributes = ATTRIB(x);  // those of nearly all: the one cell that with_class() made
-  return (class_vector != nullptr && attributes != R_NilValue && CAR(attributes) == class_vector) ||
-         Rf_inherits(x, "mirai") != FALSE;
+  return (attributes != R_NilValue && CAR(attributes) == class_vector) || Rf_inherits(x, "mirai") != FALSE;
 }
 
 HandleState handle_state(SEXP handle) {
@@ -249,9 +234,8 @@ HandleState handle_state(SEXP handle) {
 
 void refuse_dead() {
   Rf_error(
-      "this mirai was saved and restored, or only a finalizer has kept it: its task belongs to another session, or has "
-      "been "
-      "let go, and it has no value here");
+      "this mirai was saved and restored, or only a finalizer has kept it: its task belongs to another session, "
+      "or has been let go, and it has no value here");
 }
 
 TaskRef handle_ref(SEXP handle) { return from_address(R_ExternalPtrAddr(handle)); }
@@ -281,14 +265,19 @@ TaskRef keep_value(SEXP handle, SEXP value) {
 
 void collect_handle(SEXP handle, SEXP value) {
   if (const TaskRef ref = keep_value(handle, value); ref.task != kForgotten.task) {
-    drop_task(*Host::existing(), ref);
+    append_dropped(ref);
   }
 }
 
-void collect_handle_later(SEXP handle, SEXP value) {
-  if (const TaskRef ref = keep_value(handle, value); ref.task != kForgotten.task) {
-    append_dropped(ref);
-  }
+namespace {
+
+void end_hold(void*) { --holds; }
+
+}  // namespace
+
+SEXP hold_tasks(SEXP (*body)(void*), void* data) {
+  ++holds;
+  return R_ExecWithCleanup(body, data, end_hold, nullptr);
 }
 
 void drain_dropped() {
@@ -301,7 +290,12 @@ void drain_dropped() {
   if (host->zygote_lost()) {
     guarded([&] { host->restart_lost_zygotes(); });
   }
-  if (dropped_count == 0) {
+  let_dropped_go();
+}
+
+void let_dropped_go() {
+  Host* host = Host::existing();
+  if (dropped_count == 0 || holds != 0 || host == nullptr) {
     return;
   }
   std::lock_guard<std::mutex> lock(host->mutex());

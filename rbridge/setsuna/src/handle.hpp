@@ -18,8 +18,10 @@ struct TaskRef {
 // kDead: restored from a file, or found by a finalizer when its task had been let go.
 enum class HandleState { kOpen, kCollected, kDead };
 
+void initialize_handles();  // when the package is loaded
+
 // A new mirai for a submitted task. `outstanding`: unfinished tasks of the profile; many share finalizers. May jump (and
-// then leaks the task until the process ends).
+// leaks the task until the process ends if there is no memory for what a finalizer hangs on).
 SEXP make_handle(TaskRef ref, std::uint64_t outstanding);
 // A holder for the handles of `capacity` tasks of a map: what is in it when the last of them dies is dropped. Null: no memory.
 SEXP make_map_holder(int capacity);
@@ -32,11 +34,14 @@ HandleState handle_state(SEXP handle);
 [[noreturn]] void refuse_dead();  // an R error
 TaskRef handle_ref(SEXP handle);
 SEXP handle_value(SEXP handle);
-// Stores the value and lets the task go.
+// Stores the value, of one that is open; its task goes with the next let_dropped_go().
 void collect_handle(SEXP handle, SEXP value);
-// The same, but the task goes with the next drain_dropped().
-void collect_handle_later(SEXP handle, SEXP value);
-// Lets go of tasks whose handles the garbage collector has found dead, and of released views. R thread, no lock held.
+// While `body` runs no task is let go: it decodes what lies in their memory, and garbage collections meanwhile run finalizers,
+// also a user's, which may collect, or drop, what it decodes. Returns its value; may jump.
+SEXP hold_tasks(SEXP (*body)(void*), void* data);
+// Tasks that were collected, or whose handles the garbage collector has found dead, unless they are held. R thread, no lock held.
+void let_dropped_go();
+// The same, and lets go of released views; and of fork servers that have died, gets new ones. R thread, no lock held.
 void drain_dropped();
 
 }  // namespace setsuna::host

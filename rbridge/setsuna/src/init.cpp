@@ -1,6 +1,7 @@
 #include <R_ext/Visibility.h>
 
 #include "glue.hpp"
+#include "handle.hpp"
 #include "rbridge/codec/codec.hpp"
 
 namespace {
@@ -33,4 +34,5 @@ extern "C" attribute_visible void R_init_setsuna(DllInfo* dll) {
   R_useDynamicSymbols(dll, FALSE);
   R_forceSymbols(dll, TRUE);
   setsuna::codec::initialize(dll);
+  setsuna::host::initialize_handles();
 }

@@ -314,7 +314,8 @@ void forget_view(void* data, Rboolean jump) {
   std::free(view);
 }
 
-SEXP decode_area(TaskRef ref, const Outcome& outcome) {
+// A result of `handle`'s that is handed out as a view. What it returns is nothing if a finalizer has collected it meanwhile.
+SEXP decode_area(SEXP handle, TaskRef ref, const Outcome& outcome) {
   const std::uint64_t offset = outcome.task.offset;
   const std::uint64_t length = outcome.task.bytes;
   if (length <= runtime::SegmentArena::kSmallMax) {
@@ -337,6 +338,11 @@ SEXP decode_area(TaskRef ref, const Outcome& outcome) {
   HostForks::add_view();
   ViewDecoding decoding{view, ref.profile};
   SEXP value = PROTECT(R_UnwindProtect(decode_view, &decoding, forget_view, &decoding, token));
+  if (handle_state(handle) != HandleState::kOpen) {
+    forget_view(&decoding, TRUE);
+    UNPROTECT(2);
+    return R_NilValue;
+  }
   detach_from_task(ref);
   if (codec::release_on_last_view(&view->source) == 0) {
     release_view(&view->source);
@@ -353,7 +359,7 @@ SEXP damaged_result() {
   return value;
 }
 
-SEXP decode_outcome(TaskRef ref, const Outcome& outcome) {
+SEXP decode_outcome(SEXP handle, TaskRef ref, const Outcome& outcome) {
   const Task& task = outcome.task;
   if (task.error != dispatch::ErrorCode::kNone) {
     return error_value(task.error, &task.death);
@@ -362,7 +368,7 @@ SEXP decode_outcome(TaskRef ref, const Outcome& outcome) {
     return damaged_result();
   }
   if (task.where == Task::Where::kArea) {
-    return decode_area(ref, outcome);
+    return decode_area(handle, ref, outcome);
   }
   const std::uint8_t* bytes = task.where == Task::Where::kSmall ? task.small : outcome.bytes;
   return decode_plain(ref.profile, bytes, task.bytes);
@@ -434,6 +440,60 @@ int open_refs(SEXP list, R_xlen_t from, TaskRef* refs) {
 
 }  // namespace
 
+namespace {
+
+// Of a handle that is not open.
+SEXP known_value(SEXP handle) {
+  if (handle_state(handle) == HandleState::kDead) {
+    refuse_dead();
+  }
+  return handle_value(handle);
+}
+
+// Under hold_tasks(). Decoding may run code that collects the same one; then its value stands.
+SEXP decode_and_keep(SEXP handle, TaskRef ref, const Outcome& outcome) {
+  SEXP value = PROTECT(decode_outcome(handle, ref, outcome));
+  if (handle_state(handle) == HandleState::kOpen) {
+    collect_handle(handle, value);
+  }
+  UNPROTECT(1);
+  return known_value(handle);
+}
+
+struct Fetched {
+  SEXP list;
+  R_xlen_t from;
+  int count;
+  const TaskRef* refs;
+  const Outcome* outcomes;
+  SEXP out;
+};
+
+SEXP keep_fetched(void* data) {
+  const auto& all = *static_cast<Fetched*>(data);
+  for (int i = 0; i < all.count; ++i) {
+    SEXP handle = VECTOR_ELT(all.list, all.from + i);
+    // It may stand in the list twice.
+    const bool open = handle_state(handle) == HandleState::kOpen;
+    SET_VECTOR_ELT(all.out, all.from + i,
+                   open ? decode_and_keep(handle, all.refs[i], all.outcomes[i]) : known_value(handle));
+  }
+  return R_NilValue;
+}
+
+struct Taken {
+  SEXP handle;
+  TaskRef ref;
+  Outcome outcome;
+};
+
+SEXP keep_taken(void* data) {
+  const auto& taken = *static_cast<Taken*>(data);
+  return decode_and_keep(taken.handle, taken.ref, taken.outcome);
+}
+
+}  // namespace
+
 R_xlen_t collect_some(SEXP list, R_xlen_t from, SEXP out) {
   const void* mark = vmaxget();
   auto* refs = reinterpret_cast<TaskRef*>(R_alloc(kCollectBatch, sizeof(TaskRef)));
@@ -446,18 +506,8 @@ R_xlen_t collect_some(SEXP list, R_xlen_t from, SEXP out) {
     R_CheckUserInterrupt();
     fetched = fetch_outcomes(refs, count, outcomes);
   }
-  for (int i = 0; i < fetched; ++i) {
-    SEXP handle = VECTOR_ELT(list, from + i);
-    // It may stand in the list twice, or decoding may have run code that collected it.
-    if (handle_state(handle) == HandleState::kOpen) {
-      SEXP value = PROTECT(decode_outcome(refs[i], outcomes[i]));
-      if (handle_state(handle) == HandleState::kOpen) {
-        collect_handle_later(handle, value);
-      }
-      UNPROTECT(1);
-    }
-    SET_VECTOR_ELT(out, from + i, handle_value(handle));
-  }
+  Fetched all{list, from, fetched, refs, outcomes, out};
+  hold_tasks(keep_fetched, &all);
   drain_dropped();
   vmaxset(mark);
   return from + fetched;
@@ -467,13 +517,12 @@ namespace {
 
 // `ref`: what `handle`, which is open, stands for.
 SEXP take_value(SEXP handle, TaskRef ref) {
-  Outcome outcome;
-  if (!fetch_outcome(ref, &outcome)) {
+  Taken taken{handle, ref, {}};
+  if (!fetch_outcome(ref, &taken.outcome)) {
     return unresolved_value();
   }
-  SEXP value = PROTECT(decode_outcome(ref, outcome));
-  collect_handle(handle, value);
-  UNPROTECT(1);
+  SEXP value = hold_tasks(keep_taken, &taken);
+  let_dropped_go();
   return value;
 }
 
@@ -491,7 +540,7 @@ SEXP value_of(SEXP handle) {
 
 SEXP awaited_value(SEXP handle) {
   wait_for_handle(handle);
-  return handle_state(handle) == HandleState::kOpen ? take_value(handle, handle_ref(handle)) : handle_value(handle);
+  return handle_state(handle) == HandleState::kOpen ? take_value(handle, handle_ref(handle)) : known_value(handle);
 }
 
 }  // namespace setsuna::host

@@ -349,3 +349,35 @@ test_that("a mirai that a finalizer still uses gives its own value, and its plac
   stop_mirai(gate)
   expect_identical(collect(others), as.list(1:3))
 })
+
+test_that("a finalizer that collects the mirai that is being collected finds its value, and frees nothing under it", {
+  # Decoding runs R code here, in which R runs finalizers.
+  unpack <- function(bytes) {
+    gc()
+    for (i in 1:5000) length(bytes)
+    structure(list2env(list(v = unserialize(bytes))), class = "thing")
+  }
+  pool(1, serial = serial_config("thing", function(x) serialize(x$v, NULL), unpack))
+  whole <- function(x) if (is.list(x)) list(x[[1L]], x[[2L]]$v) else x$v
+  values <- list(quote(structure(list2env(list(v = 5)), class = "thing")),
+                 quote(list(as.numeric(1:1e6), structure(list2env(list(v = 5)), class = "thing")))) # a view
+  ways <- list(function(m) m[], function(m) m$data, function(m) collect(list(m, m))[[2L]])
+  for (value in values) for (way in ways) {
+    m <- do.call(mirai, list(value))
+    expect_true(becomes_true(function() !unresolved(m)))
+    seen <- new.env()
+    local({
+      doomed <- new.env()
+      reg.finalizer(doomed, function(doomed) {
+        seen$amid <- !exists("got", seen)
+        seen$value <- m$data
+      })
+    })
+    seen$got <- way(m)
+    gc()
+    expect_true(seen$amid)
+    expect_identical(seen$got, seen$value)
+    expect_identical(whole(seen$got), whole(eval(value)))
+  }
+  expect_identical(collect(lapply(1:3, function(i) mirai(i, i = i))), as.list(1:3))
+})
