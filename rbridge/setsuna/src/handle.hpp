@@ -39,8 +39,8 @@ void collect_handle(SEXP handle, SEXP value);
 // While `body` runs no task is let go: it decodes what lies in their memory, and garbage collections meanwhile run finalizers,
 // also a user's, which may collect, or drop, what it decodes. Returns its value; may jump.
 SEXP hold_tasks(SEXP (*body)(void*), void* data);
-// Of tasks that were collected, or whose handles the garbage collector has found dead, unless they are held. R thread, no lock
-// held.
+// Lets go of tasks that were collected or whose handles the garbage collector has found dead, unless they are held. R thread,
+// no lock held.
 void let_dropped_go();
 // The same, and lets go of released views; and of fork servers that have died, gets new ones. R thread, no lock held.
 void drain_dropped();
