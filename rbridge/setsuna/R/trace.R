@@ -66,8 +66,8 @@
 #' row, with the times of its last run. Tasks that are not resolved yet have none.
 #'
 #' @section What it costs:
-#' When it is off (the default) nothing. When it is on, some of the rate of the shortest tasks (4 to 30 per cent were measured on
-#' 2 busy cores, before long floods were kept aside unformatted), 18 MB of shared memory, and in this session 72 bytes for each
+#' When it is off (the default) nothing. When it is on, a few readings of the clock a task, which the rate of a flood does not show
+#' (31 turns of each, `tools/bench --rows=flood_traced`), 18 MB of shared memory, and in this session 72 bytes for each
 #' of the latest 1,048,576 tasks that have resolved (older ones are only counted) and 32 bytes
 #' for each that has not. The file takes about 1 KB a task, without limit. It is written from a second after the tasks on,
 #' slowly while others come, and to its end by `daemons(0)`, by `setsuna_profile()` and at the end of the session, which takes
