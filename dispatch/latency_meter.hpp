@@ -7,13 +7,14 @@
 #include <memory>
 #include <vector>
 
+#include "dispatch/batch_clock.hpp"
 #include "runtime/histogram.hpp"
 
 namespace setsuna::dispatch {
 
 class LatencyMeter {
  public:
-  using Clock = std::uint64_t (*)();
+  using Clock = BatchClock::Clock;
   explicit LatencyMeter(Clock clock) : clock_(clock) {}
 
   void submitted(std::uint32_t task, std::uint64_t now_ns) {
@@ -24,36 +25,23 @@ class LatencyMeter {
   }
 
   void answered(std::uint32_t task) {
-    const std::uint64_t now = time();
+    const std::uint64_t now = clock_.now_ns();
     const std::uint64_t since = (*stamps_[task / kChunk])[task % kChunk];
     histogram_.record(now > since ? now - since : 0);
   }
 
   // All that is answered in between has one time: the clock is read once, if at all.
-  void begin_batch() { batch_ = true; }
-  void end_batch() {
-    batch_ = false;
-    now_ns_ = 0;
-  }
+  void begin_batch() { clock_.begin(); }
+  void end_batch() { clock_.end(); }
 
   const runtime::Histogram& histogram() const { return histogram_; }
 
  private:
   static constexpr std::uint32_t kChunk = 4096;
 
-  std::uint64_t time() {
-    if (!batch_) {
-      return clock_();
-    }
-    now_ns_ = now_ns_ == 0 ? clock_() : now_ns_;
-    return now_ns_;
-  }
-
-  Clock clock_;
+  BatchClock clock_;
   std::vector<std::unique_ptr<std::array<std::uint64_t, kChunk>>> stamps_;  // by task
   runtime::Histogram histogram_;
-  std::uint64_t now_ns_ = 0;
-  bool batch_ = false;
 };
 
 }  // namespace setsuna::dispatch

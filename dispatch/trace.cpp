@@ -31,6 +31,12 @@ void drop_implausible(RunStamps& run, const TraceRecord& record) {
   }
 }
 
+// Nobody has checked the stamps yet.
+double end_ns(const RunStamps& run) {
+  return static_cast<double>(run.claimed_ns) + static_cast<double>(run.decode_ns) +
+         static_cast<double>(run.evaluate_ns) + static_cast<double>(run.encode_ns);
+}
+
 }  // namespace
 
 Trace::Trace(Clock clock, std::uint32_t kept) : clock_(clock), kept_(kept), started_ns_(clock()) {
@@ -42,19 +48,6 @@ void Trace::submitted(std::uint32_t index, std::uint64_t begun_ns, std::uint64_t
     pending_.resize(std::max<std::size_t>(index + 1, 2 * pending_.size()));
   }
   pending_[index] = {++last_task_, begun_ns == 0 ? now_ns : std::min(begun_ns, now_ns), now_ns, kind};
-}
-
-std::uint64_t Trace::harvested_ns(const RunStamps& run) {
-  if (!batch_) {
-    return clock_();
-  }
-  // In floating point, since a task may have scribbled over the stamps: what is no number is not earlier than anything.
-  const double end_ns = static_cast<double>(run.claimed_ns) + static_cast<double>(run.decode_ns) +
-                        static_cast<double>(run.evaluate_ns) + static_cast<double>(run.encode_ns);
-  if (batch_ns_ == 0 || !(end_ns < static_cast<double>(batch_ns_))) {
-    batch_ns_ = clock_();
-  }
-  return batch_ns_;
 }
 
 void Trace::resolved(std::uint32_t index, TraceOutcome outcome) {
@@ -72,7 +65,7 @@ void Trace::resolved(std::uint32_t index, TraceOutcome outcome) {
   record.task = pending.task;
   record.submitted_ns = pending.submitted_ns;
   record.queued_ns = pending.queued_ns;
-  record.harvested_ns = harvested_ns(run_);
+  record.harvested_ns = clock_.now_ns(end_ns(run_));
   record.kind = pending.kind;
   record.outcome = outcome;
   record.run = std::exchange(run_, RunStamps());
@@ -88,7 +81,7 @@ void Trace::sent(std::uint32_t slot, std::uint16_t daemon, std::uint32_t pid) {
     sent_.resize(slot + 1);
   }
   sent_[slot] = RunStamps();
-  sent_[slot].claimed_ns = clock_();
+  sent_[slot].claimed_ns = clock_.read_ns();
   sent_[slot].daemon = daemon;
   sent_[slot].pid = pid;
 }
@@ -99,7 +92,7 @@ void Trace::ran_remotely(std::uint32_t slot, std::uint64_t took_ns) {
   }
   run_ = sent_[slot];
   if (took_ns != 0) {
-    run_.evaluate_ns = static_cast<float>(std::min(took_ns, clock_() - run_.claimed_ns));
+    run_.evaluate_ns = static_cast<float>(std::min(took_ns, clock_.read_ns() - run_.claimed_ns));
   }
 }
 

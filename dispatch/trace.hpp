@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "dispatch/batch_clock.hpp"
 #include "dispatch/task.hpp"
 
 namespace setsuna::dispatch {
@@ -60,7 +61,7 @@ class TraceSink {
 
 class Trace {
  public:
-  using Clock = std::uint64_t (*)();
+  using Clock = BatchClock::Clock;
   static constexpr std::uint32_t kChunk = 4096;
   static constexpr std::uint32_t kKeptMost = 1U << 20;
 
@@ -73,11 +74,8 @@ class Trace {
   // `begun_ns`: when the session began with it; 0: with its submission.
   void submitted(std::uint32_t index, std::uint64_t begun_ns, std::uint64_t now_ns, runtime::TaskKind kind);
   // Of tasks that resolve in between the clock is read once, and again only for one that its daemon was at until after that.
-  void begin_batch() {
-    batch_ = true;
-    batch_ns_ = 0;
-  }
-  void end_batch() { batch_ = false; }
+  void begin_batch() { clock_.begin(); }
+  void end_batch() { clock_.end(); }
   // The run of the task that resolves next.
   void ran(const RunStamps& run) { run_ = run; }
   void resolved(std::uint32_t index, TraceOutcome outcome);
@@ -107,17 +105,13 @@ class Trace {
     runtime::TaskKind kind;
   };
 
-  std::uint64_t harvested_ns(const RunStamps& run);
-
-  Clock clock_;
+  BatchClock clock_;
   TraceSink* sink_ = nullptr;
   std::uint64_t kept_;
   std::uint64_t started_ns_;
   std::uint64_t last_task_ = 0;
   std::uint64_t end_ = 0;
   std::uint64_t written_ = 0;
-  std::uint64_t batch_ns_ = 0;  // 0: not asked yet
-  bool batch_ = false;
   RunStamps run_;
   std::vector<Pending> pending_;  // by index of the task
   std::vector<RunStamps> sent_;   // by slot

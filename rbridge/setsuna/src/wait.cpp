@@ -438,10 +438,6 @@ int open_refs(SEXP list, R_xlen_t from, TaskRef* refs) {
   return count;
 }
 
-}  // namespace
-
-namespace {
-
 // Of a handle that is not open.
 SEXP known_value(SEXP handle) {
   if (handle_state(handle) == HandleState::kDead) {
