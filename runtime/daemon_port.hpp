@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "runtime/announcement.hpp"
 #include "runtime/gate.hpp"
 #include "runtime/parking.hpp"
 #include "runtime/ready_ring.hpp"
@@ -23,6 +24,7 @@ class DaemonPort {
         ring_(view.cells, view.slot_count, &view.control->ring_head, &view.control->ring_tail, view.slots),
         mailbox_(record_.mailbox.data(), kMailboxCells, &record_.mailbox_head, &record_.mailbox_tail, view.slots),
         parking_(view),
+        announcement_(&view.control->announced),
         host_gate_(&view.control->host_gate),
         refill_gate_(&view.control->refill_gate) {}
 
@@ -30,6 +32,7 @@ class DaemonPort {
   std::optional<Claim> claim_mailbox(bool* refill) {
     std::optional<Claim> claim = mailbox_.claim(index_, epoch_);
     // The wake that brought us here may have been meant for the shared queue: pass it on before a long mailbox task.
+    answer_announcement(claim);
     if (claim && SETSUNA_RULE(mailbox_task_passes_the_wake) && ring_.has_work()) {
       parking_.wake_one();
     }
@@ -42,6 +45,7 @@ class DaemonPort {
   // The shared queue. Sets *refill when the queue has run low and the caller must signal the reactor.
   std::optional<Claim> claim_ready(bool* refill) {
     std::optional<Claim> claim = ring_.claim(index_, epoch_);
+    answer_announcement(claim);
     if (shortened(ring_, claim) && ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed)) {
       *refill = refill_gate_.take() || *refill;
     }
@@ -57,14 +61,31 @@ class DaemonPort {
     if ((SETSUNA_RULE(recheck_mailbox) && mailbox_.has_work()) || (SETSUNA_RULE(recheck_ring) && ring_.has_work()) ||
         (SETSUNA_RULE(recheck_stop) && must_leave())) {
       parking_.cancel_park(index_);
-      return;
+    } else {
+      parking_.sleep(index_, deadline_ns);
     }
-    parking_.sleep(index_, deadline_ns);
+    // At once: the first that it finds may be other work, see answer_announcement().
+    heard_ = announcement_.stands();
+  }
+
+  // Since park() a task is announced, and no other was claimed. The caller looks for work for a while, as long as announced(),
+  // and then calls give_up().
+  bool heard_announcement() const { return heard_; }
+  bool announced() const { return announcement_.still_stands(); }
+  // It has taken too long. Work that comes from now on has a wake of its own; what came before is there to be seen.
+  void give_up() {
+    heard_ = false;
+    if (SETSUNA_RULE(giving_up_clears_the_announcement)) {
+      announcement_.clear();
+    }
   }
 
   // Before the process exits of its own will: a wake token that it holds is passed on.
   void leave() {
     parking_.cancel_park(index_);
+    if (SETSUNA_RULE(leaving_clears_the_announcement)) {
+      announcement_.clear();
+    }
     if (SETSUNA_RULE(leaving_passes_the_wake)) {
       parking_.wake_one();
     }
@@ -178,6 +199,19 @@ class DaemonPort {
   static std::uint64_t pack(const Claim& claim) { return ((std::uint64_t{claim.slot} + 1) << 32) | claim.generation; }
 
  private:
+  // The first task after an announcement may be another than the announced one, which then has the host's wake or, if the host
+  // has relied on us already, ours.
+  void answer_announcement(const std::optional<Claim>& claim) {
+    if (!heard_ || !claim || !SETSUNA_RULE(other_work_passes_the_wake)) {
+      return;
+    }
+    heard_ = false;
+    announcement_.clear();
+    if (ring_.has_work()) {
+      parking_.wake_one();
+    }
+  }
+
   // Whoever shortens a queue looks whether it has run low, a claim or not: its last items may have been tombstones.
   static bool shortened(const ReadyRing<Atom>& ring, const std::optional<Claim>& claim) {
     return SETSUNA_RULE(tombstones_run_low_too) ? ring.moved() : claim.has_value();
@@ -195,6 +229,8 @@ class DaemonPort {
   ReadyRing<Atom> ring_;
   ReadyRing<Atom> mailbox_;
   Parking<Atom, Futex> parking_;
+  Announcement<Atom> announcement_;
+  bool heard_ = false;  // woken for an announcement, and no task claimed since
   Gate<Atom> host_gate_;
   Gate<Atom> refill_gate_;
 };

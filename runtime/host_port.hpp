@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "runtime/announcement.hpp"
 #include "runtime/gate.hpp"
 #include "runtime/parking.hpp"
 #include "runtime/ready_ring.hpp"
@@ -24,6 +25,7 @@ class HostPort {
       : view_(view),
         ring_(view.cells, view.slot_count, &view.control->ring_head, &view.control->ring_tail, view.slots),
         parking_(view),
+        announcement_(&view.control->announced),
         host_gate_(&view.control->host_gate),
         refill_gate_(&view.control->refill_gate),
         places_(view.slot_count) {
@@ -89,6 +91,29 @@ class HostPort {
     }
   }
   void wake_daemon(std::uint32_t index) { parking_.wake_daemon(index); }
+
+  // A task for the shared queue is about to come: wakes a daemon early, if one sleeps and nothing else waits. R thread only,
+  // inside the mutex or outside. If the task does not come, nothing is owed.
+  void announce() {
+    if (announced_ || ring_.depth() != 0 || !anybody_sleeps()) {
+      return;
+    }
+    announcement_.set();
+    announced_ = parking_.wake_one();
+    if (!announced_) {
+      announcement_.clear();
+    }
+  }
+  bool anybody_sleeps() const { return parking_.anybody_sleeps(); }
+  // wake_for(kReadyQueue) for the task that was announced. True if it had to wake nobody: the one woken early still looks.
+  bool wake_for_announced() {
+    const bool stood = announced_ && announcement_.clear();
+    announced_ = false;
+    if (!stood) {
+      parking_.wake_one();
+    }
+    return stood;
+  }
   void wake_all() { parking_.wake_all(); }
 
   // READY -> CANCELLED -> free. False: a daemon has it (or had it) already. (mutex)
@@ -224,6 +249,9 @@ class HostPort {
       view_.control->idle[index / 64].fetch_and(~(std::uint64_t{1} << (index % 64)), std::memory_order_acq_rel);
     }
     record.state.store(static_cast<std::uint32_t>(DaemonState::kDead), std::memory_order_relaxed);
+    if (SETSUNA_RULE(reap_clears_the_announcement)) {
+      announcement_.clear();  // it may have been made to the dead
+    }
     for (std::uint32_t slot = 0; slot <= highest_used_ && slot < view_.slot_count; ++slot) {
       const SlotWord seen = word(slot);
       if (!seen.owned_by(index, epoch)) {
@@ -420,6 +448,8 @@ class HostPort {
   QueueView<Atom> view_;
   ReadyRing<Atom> ring_;
   Parking<Atom, Futex> parking_;
+  Announcement<Atom> announcement_;
+  bool announced_ = false;  // R thread: since the last wake_for_announced()
   Gate<Atom> host_gate_;
   Gate<Atom> refill_gate_;
   std::vector<Place> places_;          // where each slot was last pushed

@@ -82,6 +82,7 @@ struct Control {
   Atom<std::uint32_t> growth_extents;  // see Arena
   Atom<std::uint32_t> encoding;        // how results are to be encoded: means nothing here
   Atom<std::uint64_t> trace_offset;    // trace_area.hpp; 0: tasks leave no stamps
+  alignas(64) Atom<std::uint32_t> announced;  // see announcement.hpp
 };
 inline constexpr std::uint32_t kControlClosing = 1;  // daemons finish what they hold and exit
 inline constexpr std::uint32_t kControlFinal = 2;    // with it: also those that would wait for another host
@@ -168,7 +169,8 @@ static_assert(sizeof(HostPage<std::atomic>) <= kPageBytes);
 static_assert(sizeof(Control<std::atomic>) <= kPageBytes);
 static_assert(offsetof(Control<std::atomic>, ring_tail) == 64 && offsetof(Control<std::atomic>, host_gate) == 128 &&
               offsetof(Control<std::atomic>, refill_gate) == 192 && offsetof(Control<std::atomic>, idle) == 256 &&
-              offsetof(Control<std::atomic>, low_water) == 384 && offsetof(Control<std::atomic>, trace_offset) == 408);
+              offsetof(Control<std::atomic>, low_water) == 384 && offsetof(Control<std::atomic>, trace_offset) == 408 &&
+              offsetof(Control<std::atomic>, announced) == 448);
 static_assert(sizeof(DaemonRecord<std::atomic>) <= kPageBytes);
 static_assert(offsetof(DaemonRecord<std::atomic>, state) == 64 && offsetof(DaemonRecord<std::atomic>, current) == 128 &&
               offsetof(DaemonRecord<std::atomic>, handback) == 192 &&
@@ -200,7 +202,8 @@ constexpr std::uint64_t layout_hash() {
                                  offsetof(DaemonRecord<std::atomic>, hold),
                                  offsetof(Control<std::atomic>, flags),
                                  offsetof(Control<std::atomic>, encoding),
-                                 offsetof(Control<std::atomic>, trace_offset)};
+                                 offsetof(Control<std::atomic>, trace_offset),
+                                 offsetof(Control<std::atomic>, announced)};
   std::uint64_t hash = 0xCBF29CE484222325ULL;
   for (std::uint64_t fact : facts) {
     hash = (hash ^ fact) * 0x100000001B3ULL;

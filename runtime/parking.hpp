@@ -34,6 +34,16 @@ class Parking {
     return false;
   }
 
+  // A hint: relaxed.
+  bool anybody_sleeps() const {
+    for (std::uint32_t w = 0; w < view_.idle_words(); ++w) {
+      if (view_.control->idle[w].load(std::memory_order_relaxed) != 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   // Wakes this daemon if it is parked (its mailbox, a stop request).
   bool wake_daemon(std::uint32_t index) { return try_wake(index); }
 

@@ -44,6 +44,7 @@ Claim pending;
 std::uint64_t started_ns = 0;
 std::uint64_t idle_since_ns = 0;
 volatile sig_atomic_t own_group = 0;
+constexpr std::uint32_t kAnnouncedUs = 20;  // about two wake-ups: more is not saved by being awake
 
 // --- Cancel ------------------------------------------------------------------------------------------------
 
@@ -153,6 +154,18 @@ bool spin_for_work() {
   }
   port->record().cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
   return spinner.spin(budget_us, view.host->cpu, [] { return port->has_work() || port->must_leave(); });
+}
+
+// The host is in mirai(): what it sends is a moment away.
+bool await_announced() {
+  static runtime::Spinner spinner;
+  if (!port->heard_announcement()) {
+    return false;
+  }
+  spinner.spin(kAnnouncedUs, port->view().host->cpu,
+               [] { return port->has_work() || port->must_leave() || !port->announced(); });
+  port->give_up();
+  return true;
 }
 
 std::uint64_t deadline_after(std::uint64_t start_ns, double limit_ms) {
@@ -321,7 +334,7 @@ LeaveReason Evaluator::run() {
       return LeaveReason::kIdletime;
     }
     leave_if_stripped();  // after tasks that took no time, too, but where nobody waits for it
-    if (spin_for_work()) {
+    if (await_announced() || spin_for_work()) {
       continue;
     }
     port->park(earlier(idle_ns, wall_ns));

@@ -72,6 +72,12 @@ Argument argument_of(std::uint64_t task) {
       claim = port.claim_ready(&refill);
     }
     if (!claim) {
+      if (port.heard_announcement()) {
+        for (int looks = 0; looks < 100 && port.announced() && !port.has_work(); ++looks) {
+        }
+        port.give_up();
+        continue;
+      }
       port.park(0);
       continue;
     }
@@ -245,6 +251,7 @@ class Flood {
 
   void submit_what_fits() {
     while (next_ < shape_.tasks) {
+      host_.announce();
       const std::uint32_t slot = host_.acquire_slot();
       if (slot == kNoSlot) {
         return;
@@ -256,7 +263,7 @@ class Flood {
       slot_task_[slot] = static_cast<std::int64_t>(next_++);
       ++in_slots_;
       ASSERT_TRUE(host_.publish(slot, kReadyQueue, &generation_[slot]));
-      host_.wake_for(kReadyQueue);
+      host_.wake_for_announced();
       if (shape_.cancel_one_in != 0 && random_() % shape_.cancel_one_in == 0) {
         cancel_some();
       }

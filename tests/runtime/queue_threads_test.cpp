@@ -156,6 +156,12 @@ class Threads {
         claim = port.claim_ready(&refill);
       }
       if (!claim) {
+        if (port.heard_announcement()) {
+          for (int looks = 0; looks < 100 && port.announced() && !port.has_work(); ++looks) {
+          }
+          port.give_up();
+          continue;
+        }
         port.park(0);
         continue;
       }
@@ -228,6 +234,7 @@ class Threads {
   }
   void submit_what_fits() {
     while (next_ < tasks_) {
+      host_.announce();
       const std::uint32_t slot = host_.acquire_slot();
       if (slot == kNoSlot) {
         return;
@@ -241,7 +248,11 @@ class Threads {
       const std::uint32_t daemon = static_cast<std::uint32_t>(random_() % (kDaemons * 4));
       const std::uint32_t queue = daemon < kDaemons ? daemon : kReadyQueue;
       ASSERT_TRUE(host_.publish(slot, queue, &generation_[slot]));
-      host_.wake_for(queue);
+      if (queue == kReadyQueue) {
+        host_.wake_for_announced();
+      } else {
+        host_.wake_for(queue);  // announced in vain
+      }
       if (random_() % 8 == 0) {
         cancel(static_cast<std::uint32_t>(random_() % kSlots));
       }

@@ -69,6 +69,8 @@ QUEUE_TEST_REVEAL(Host, free_);
 QUEUE_TEST_REVEAL(Host, pinned_);
 QUEUE_TEST_REVEAL(Host, places_);
 QUEUE_TEST_REVEAL(Host, highest_used_);
+QUEUE_TEST_REVEAL(Host, announced_);
+QUEUE_TEST_REVEAL(Port, heard_);
 #undef QUEUE_TEST_REVEAL
 
 enum class Outcome : std::uint8_t { kUnresolved, kValue, kCancelled, kDied };
@@ -129,6 +131,7 @@ class QueueProgram : public sched::Program {
   virtual void on_reactor() {}                       // mutex held
   virtual void start_threads();
   virtual void before_claim(std::uint32_t /*daemon*/) {}
+  virtual bool awaits_announced(Port& /*port*/) { return false; }  // true: looks for work again before it parks
   virtual void check_end() {}
   virtual bool watches_state() { return false; }
   virtual std::uint64_t scenario_state() { return 0; }  // what it keeps under the mutex
@@ -138,6 +141,7 @@ class QueueProgram : public sched::Program {
   void unlock() { SETSUNA_RULE(host_mutex) ? mutex_.unlock() : void(); }
 
   void submit(int task, std::uint32_t queue = kReadyQueue);
+  virtual void wake_for(std::uint32_t queue) { host_->wake_for(queue); }
   // To a mailbox, unless its daemon's death has been noticed. There is a free slot.
   void submit_to(int task, std::uint32_t daemon);
   bool try_place(int task, std::uint32_t queue);  // mutex held; does not wake
@@ -310,7 +314,7 @@ inline void QueueProgram::submit(int task, std::uint32_t queue) {
   }
   unlock();
   if (SETSUNA_RULE(publisher_wakes)) {
-    host_->wake_for(queue);
+    wake_for(queue);
   }
 }
 
@@ -358,7 +362,8 @@ inline void QueueProgram::wait_for_all() {
 }
 
 inline std::uint64_t QueueProgram::host_state() {
-  std::uint64_t hash = reveal(Taghighest_used_{}, *host_);
+  std::uint64_t hash =
+      reveal(Taghighest_used_{}, *host_) | (reveal(Tagannounced_{}, *host_) ? std::uint64_t{1} << 32 : 0);
   const auto add = [&hash](std::uint64_t value) { hash = sched::mix(hash, value); };
   for (const std::uint32_t slot : reveal(Tagfree_{}, *host_)) {
     add(slot);
@@ -524,7 +529,8 @@ inline void QueueProgram::daemon_main(std::uint32_t index, std::uint32_t epoch) 
   port->record().state.store(static_cast<std::uint32_t>(DaemonState::kLive), std::memory_order_release);
   for (;;) {
     before_claim(index);
-    at_point(sched::mix(epoch << 4 | index, lives_[index].has_pending) + lives_[index].pending.slot);
+    at_point(sched::mix(epoch << 4 | index, lives_[index].has_pending | (reveal(Tagheard_{}, *port) ? 2U : 0U)) +
+             lives_[index].pending.slot);
     if (port->must_leave() && !lives_[index].has_pending) {
       port->leave();
       return;
@@ -533,6 +539,9 @@ inline void QueueProgram::daemon_main(std::uint32_t index, std::uint32_t epoch) 
       if (!run_task(*port, *claim)) {
         return;
       }
+      continue;
+    }
+    if (awaits_announced(*port)) {
       continue;
     }
     port->park(0);

@@ -24,6 +24,8 @@ constexpr QueueShape kThreeForOne{.daemons = 1, .slots = 2, .tasks = 3};
 constexpr QueueShape kWide{.daemons = 2, .slots = 4, .tasks = 3};
 constexpr QueueShape kSingle{.daemons = 2, .slots = 2, .tasks = 1};
 
+using Meanwhile = AnnouncedProgram::Meanwhile;
+
 const std::vector<Rule>& rules() {
   static const std::vector<Rule> all = {
       // 1. The host reuses a slot only when the head has passed its last ticket.
@@ -56,6 +58,14 @@ const std::vector<Rule>& rules() {
       {"host_rechecks", program<FlowProgram>(kOne), kFew},
       {"mailbox_task_passes_the_wake", program<MailboxLateProgram>(kTwo), kMore},
       {"leaving_passes_the_wake", program<StopProgram>(kSingle), kFew},
+      {"giving_up_clears_the_announcement", program<AnnouncedProgram>(kOne, Meanwhile::kNothing), kMore},
+      {"other_work_passes_the_wake", program<AnnouncedProgram>(kTwo, Meanwhile::kMail), kMore},
+      {"leaving_clears_the_announcement",
+       program<AnnouncedProgram>(kTwo, Meanwhile::kStop),
+       {.preemptions = 3, .races = false}},
+      {"reap_clears_the_announcement",
+       program<AnnouncedProgram>(kTwo, Meanwhile::kBusy),
+       {.preemptions = 2, .races = false, .kills = 1}},
       {"tombstones_run_low_too", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 3), kFew},
       // 8. Blocks with live views; cancels; order.
       {"held_blocks_stay", program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), {.preemptions = 1}},

@@ -413,6 +413,65 @@ class MailboxLateProgram : public QueueProgram {
   }
 };
 
+// Tasks are announced. Meanwhile the daemon that is woken early may die, or have to leave, or find something else to do.
+class AnnouncedProgram : public QueueProgram {
+ public:
+  enum class Meanwhile : std::uint8_t { kNothing, kMail, kStop, kBusy };
+  AnnouncedProgram(const QueueShape& shape, Meanwhile meanwhile) : QueueProgram(shape), meanwhile_(meanwhile) {}
+
+ protected:
+  void host_main() override {
+    const std::function<bool()> nobody_is_up = [this] {
+      for (std::uint32_t i = 0; i < shape_.daemons; ++i) {
+        if (!lives_[i].gone && !engine().asleep(lives_[i].thread)) {
+          return false;
+        }
+      }
+      return true;
+    };
+    const std::function<bool()> first_is_busy = [this] {
+      return lives_[0].evaluating || lives_[0].gone || completions_[0] > 0;
+    };
+    engine().block_until(nobody_is_up, "all daemons sleep");
+    int task = 0;
+    if (meanwhile_ == Meanwhile::kMail) {
+      host_->announce();
+      submit_to(task++, 0);
+    }
+    for (; task < shape_.tasks; ++task) {
+      at_point(0xA23 << 8 | static_cast<std::uint64_t>(task));
+      const bool beside_another = task > 0 && (meanwhile_ == Meanwhile::kStop || meanwhile_ == Meanwhile::kBusy);
+      if (beside_another) {
+        engine().block_until(first_is_busy, "daemon 0 has something to do");
+      }
+      host_->announce();
+      if (beside_another && meanwhile_ == Meanwhile::kStop) {
+        view_.daemon(1).stop.store(1, std::memory_order_release);
+        host_->wake_daemon(1);
+      }
+      submit(task);
+    }
+    wait_for_all();
+  }
+  void wake_for(std::uint32_t queue) override {
+    require(queue == kReadyQueue, "mail is not announced");
+    host_->wake_for_announced();
+  }
+  bool awaits_announced(Port& port) override {
+    if (!port.heard_announcement()) {
+      return false;
+    }
+    if (port.announced() && !port.has_work()) {
+      engine().pause("looks");
+    }
+    port.give_up();
+    return true;
+  }
+
+ private:
+  Meanwhile meanwhile_;
+};
+
 // Only mailboxes (dispatcher = FALSE): nobody shares work.
 class OwnQueuesProgram : public QueueProgram {
  public:
@@ -906,6 +965,7 @@ std::function<std::unique_ptr<sched::Program>()> program(const A&... arguments) 
 
 // Sequentially consistent; with `kills`, a daemon is dropped at every step that it can take.
 inline const std::vector<Scenario>& scenarios() {
+  using Meanwhile = AnnouncedProgram::Meanwhile;
   static constexpr sched::Bounds kFew{.preemptions = 1, .races = false};
   static constexpr sched::Bounds kMore{.preemptions = 2, .races = false};
   static constexpr sched::Bounds kMost{.preemptions = 3, .races = false};
@@ -973,6 +1033,12 @@ inline const std::vector<Scenario>& scenarios() {
       {"host_claims_and_death_of_the_only_one", program<HostClaimsProgram>(kOne, false), kKill},
       {"host_claims_what_is_bound", program<HostClaimsProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 2}, true),
        kKill},
+      {"announced", program<AnnouncedProgram>(kTwo, Meanwhile::kNothing), kMore},
+      {"announced_to_one", program<AnnouncedProgram>(kOne, Meanwhile::kNothing), kMost},
+      {"announced_and_death", program<AnnouncedProgram>(kTwo, Meanwhile::kNothing), kKill},
+      {"announced_beside_another", program<AnnouncedProgram>(kTwo, Meanwhile::kBusy), kKill},
+      {"announced_and_mail", program<AnnouncedProgram>(kTwo, Meanwhile::kMail), kMore},
+      {"announced_and_stop", program<AnnouncedProgram>(kTwo, Meanwhile::kStop), kMore},
       {"stop", program<StopProgram>(kSingle), kMore},
       {"stop_and_death", program<StopProgram>(kSingle), kKill},
       {"idle_leave", program<IdleLeaveProgram>(kSingle), kTime},
@@ -985,6 +1051,7 @@ inline const std::vector<Scenario>& scenarios() {
 
 // Too large to be explored: random walks.
 inline const std::vector<Scenario>& large_scenarios() {
+  using Meanwhile = AnnouncedProgram::Meanwhile;
   static constexpr sched::Bounds kWalk{.preemptions = sched::kAny, .races = false, .kills = 2};
   static constexpr sched::Bounds kWeakWalk{.preemptions = sched::kAny, .stale_reads = 6, .kills = 1};
   static constexpr QueueShape kLarge{.daemons = 3, .slots = 4, .tasks = 6};
@@ -1002,6 +1069,8 @@ inline const std::vector<Scenario>& large_scenarios() {
       {"everywhere_weak", program<MailboxProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}), kWeakWalk},
       {"mailbox_after_queue_weak", program<MailboxLateProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 5}),
        kWeakWalk},
+      {"announced", program<AnnouncedProgram>(kLarge, Meanwhile::kNothing), kWalk},
+      {"announced_weak", program<AnnouncedProgram>(kLarge, Meanwhile::kMail), kWeakWalk},
       {"stop_weak", program<StopProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}), kWeakWalk},
       {"sleepers_weak",
        program<SleepersProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 3}),
@@ -1014,6 +1083,7 @@ inline const std::vector<Scenario>& large_scenarios() {
 
 // Under weak memory: small enough that every old value that a load may return is tried.
 inline const std::vector<Scenario>& weak_scenarios() {
+  using Meanwhile = AnnouncedProgram::Meanwhile;
   static constexpr sched::Bounds kOne{.preemptions = 1, .stale_reads = 1};
   static constexpr sched::Bounds kTwo{.preemptions = 2, .stale_reads = 1};
   static constexpr sched::Bounds kDeep{.preemptions = 2, .stale_reads = 2};
@@ -1046,6 +1116,12 @@ inline const std::vector<Scenario>& weak_scenarios() {
       {"stop", program<StopProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}), kOne},
       {"mailbox_after_queue", program<MailboxLateProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}), kOne},
       {"held_block", program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
+      {"announced", program<AnnouncedProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}, Meanwhile::kNothing),
+       kDeep},
+      {"announced_to_two",
+       program<AnnouncedProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 1}, Meanwhile::kNothing), kOne},
+      {"announced_and_mail",
+       program<AnnouncedProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 2}, Meanwhile::kMail), kOne},
       {"close", program<CloseProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
       {"reactor_harvests", program<EventGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
       {"wait_for_a_slot", program<SlotGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},

@@ -153,7 +153,8 @@ TEST_P(Weaken, EveryOrderIsNeededOrExplained) {
 
 std::string name_of(const ::testing::TestParamInfo<const char*>& info) { return info.param; }
 
-INSTANTIATE_TEST_SUITE_P(Queue, Weaken, ::testing::Values("daemon_port", "gate", "host_port", "parking", "ready_ring"),
+INSTANTIATE_TEST_SUITE_P(Queue, Weaken,
+                         ::testing::Values("announcement", "daemon_port", "gate", "host_port", "parking", "ready_ring"),
                          name_of);
 
 }  // namespace

@@ -154,6 +154,14 @@ class Profile final : public dispatch::QueuePort, public dispatch::ArenaPort, pu
   bool publish(std::uint32_t slot, const dispatch::SlotContent& content, std::uint32_t queue,
                std::uint32_t* generation) override;
   void wake_for(std::uint32_t queue) override { port_.wake_for(queue); }
+  // R thread: of a task that may have been announced.
+  void wake_for_submitted(std::uint32_t queue) {
+    if (queue == runtime::kReadyQueue) {
+      port_.wake_for_announced();
+    } else {
+      port_.wake_for(queue);
+    }
+  }
   bool cancel_ready(std::uint32_t slot, std::uint32_t generation) override {
     return port_.cancel_ready(slot, generation);
   }

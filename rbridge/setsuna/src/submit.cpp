@@ -6,6 +6,7 @@
 #include "host.hpp"
 #include "profile_codec.hpp"
 #include "runtime/clock.hpp"
+#include "runtime/spin.hpp"
 
 namespace setsuna::host {
 namespace {
@@ -15,6 +16,11 @@ using runtime::kInlineArgBytes;
 
 // Blocks of whole extents can be viewed: their pages belong to nobody else.
 bool can_be_viewed(std::uint64_t bytes) { return bytes > runtime::SegmentArena::kSmallMax; }
+
+// Whoever submits again so soon does not wait for results. Then a daemon that is up early is asleep again early: there would be
+// more wakes, each a system call of several microseconds.
+constexpr std::uint64_t kFloodGapNs = 20'000;
+std::uint64_t last_submit_ns = 0;  // of the R thread
 
 struct StoredBlock {
   std::uint64_t offset = 0;
@@ -77,13 +83,28 @@ SubmitOutcome submit_locked(Host& host, std::uint32_t id, const dispatch::Submit
     }
   }
   ref->profile = id;
-  ref->task = profile->pool().submit(spec, runtime::monotonic_ns(), must_wake, wake_queue);
+  last_submit_ns = runtime::monotonic_ns();
+  ref->task = profile->pool().submit(spec, last_submit_ns, must_wake, wake_queue);
   *outstanding = profile->pool().unfinished();
   host.settle(*profile);
   return SubmitOutcome::kDone;
 }
 
 }  // namespace
+
+void announce_task(std::uint32_t id) noexcept {
+  guarded([&] {
+    Host* host = Host::existing();
+    Profile* profile = host == nullptr ? nullptr : host->profile(id);  // only the R thread, that is we, closes profiles
+    if (profile == nullptr || !profile->config().pool.dispatcher || !profile->port().anybody_sleeps()) {
+      return;
+    }
+    if (runtime::monotonic_ns() - last_submit_ns > kFloodGapNs) {
+      host->page()->cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
+      profile->port().announce();
+    }
+  });
+}
 
 SubmitOutcome try_submit(std::uint32_t id, const codec::EncodeBuffer& buffer, dispatch::SubmitSpec spec, TaskRef* ref,
                          std::uint64_t* outstanding) noexcept {
@@ -117,7 +138,7 @@ SubmitOutcome try_submit(std::uint32_t id, const codec::EncodeBuffer& buffer, di
       }
     }
     if (must_wake) {
-      profile->wake_for(wake_queue);  // only the R thread, that is we, closes profiles: it is still there
+      profile->wake_for_submitted(wake_queue);  // only the R thread, that is we, closes profiles: it is still there
     }
   });
   return outcome;

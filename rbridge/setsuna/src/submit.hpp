@@ -18,6 +18,9 @@ enum class SubmitOutcome {
   kClosed,    // the profile is gone
 };
 
+// A task of `profile` is about to come: wakes a daemon early, if all sleep. None need come.
+void announce_task(std::uint32_t profile) noexcept;
+
 // The bytes of `buffer` become a task of `profile`. `spec` says the rest (its bytes, area_* and block are set here).
 // Never calls R.
 SubmitOutcome try_submit(std::uint32_t profile, const codec::EncodeBuffer& buffer, dispatch::SubmitSpec spec,

@@ -250,6 +250,18 @@ SEXP task_parts(SEXP expression, SEXP env) {
   return out;
 }
 
+// True if evaluating the arguments takes next to no time: constants, and variables that have been looked at.
+bool ready_arguments(SEXP env) {
+  SEXP dots = Rf_findVarInFrame(env, R_DotsSymbol);
+  for (SEXP cell = TYPEOF(dots) == DOTSXP ? dots : R_NilValue; cell != R_NilValue; cell = CDR(cell)) {
+    SEXP item = CAR(cell);
+    if (TYPEOF(item) == PROMSXP && PRVALUE(item) == R_UnboundValue && TYPEOF(R_PromiseExpr(item)) == LANGSXP) {
+      return false;
+    }
+  }
+  return left_out(env, symbols().args) && left_out(env, symbols().compute);
+}
+
 // By .External2() from mirai() and try_mirai(), whose frame is `env`. args: this function, whether to wait.
 SEXP mirai_submit(SEXP, SEXP, SEXP args, SEXP env) {
   const std::uint64_t begun_ns = begin_task();
@@ -258,6 +270,10 @@ SEXP mirai_submit(SEXP, SEXP, SEXP args, SEXP env) {
   SEXP expression = quoted_expression(env);
   if (expression == R_MissingArg) {
     Rf_error("missing expression, perhaps wrap in {}?");
+  }
+  const bool early = ready_arguments(env);
+  if (early) {
+    announce_task(current_profile(profile_name(R_NilValue)));
   }
   SEXP task = PROTECT(task_parts(expression, env));
   const double timeout_ms = number_option(env, symbols().timeout, false);
@@ -269,6 +285,9 @@ SEXP mirai_submit(SEXP, SEXP, SEXP args, SEXP env) {
     return handle;
   }
   const std::uint32_t profile = profile_of(name);
+  if (!early) {
+    announce_task(profile);
+  }
   dispatch::SubmitSpec spec;
   spec.begun_ns = begun_ns;
   SEXP sent = PROTECT(split_repeated(profile, task, &spec.constant));
