@@ -78,10 +78,10 @@ struct Control {
   Atom<std::uint32_t> spin_us;                               // bounded spin before parking; 0: park at once
   Atom<std::uint32_t> flags;                                 // kControlClosing
   // Set by the host before the segment is shared.
-  Atom<std::uint32_t> inline_bytes;    // results up to this size lie in the slot; at most kInlineResultBytes
-  Atom<std::uint32_t> growth_extents;  // see Arena
-  Atom<std::uint32_t> encoding;        // how results are to be encoded: means nothing here
-  Atom<std::uint64_t> trace_offset;    // trace_area.hpp; 0: tasks leave no stamps
+  Atom<std::uint32_t> inline_bytes;           // results up to this size lie in the slot; at most kInlineResultBytes
+  Atom<std::uint32_t> growth_extents;         // see Arena
+  Atom<std::uint32_t> encoding;               // how results are to be encoded: means nothing here
+  Atom<std::uint64_t> trace_offset;           // trace_area.hpp; 0: tasks leave no stamps
   alignas(64) Atom<std::uint32_t> announced;  // see announcement.hpp
 };
 inline constexpr std::uint32_t kControlClosing = 1;  // daemons finish what they hold and exit
