@@ -36,7 +36,8 @@ class DaemonPort {
     if (claim && SETSUNA_RULE(mailbox_task_passes_the_wake) && ring_.has_work()) {
       parking_.wake_one();
     }
-    if (shortened(mailbox_, claim) && mailbox_.depth() <= kMailboxCells / 4) {
+    // A claim or not: its last items may have been tombstones.
+    if (mailbox_.moved() && mailbox_.depth() <= kMailboxCells / 4) {
       *refill = refill_gate_.take() || *refill;
     }
     return claim;
@@ -46,7 +47,10 @@ class DaemonPort {
   std::optional<Claim> claim_ready(bool* refill) {
     std::optional<Claim> claim = ring_.claim(index_, epoch_);
     answer_announcement(claim);
-    if (shortened(ring_, claim) && ring_.depth() <= view_.control->low_water.load(std::memory_order_relaxed)) {
+    // Who takes something looks at the gate without touching it, and at the tail, which the host writes for each task, only if
+    // it is armed. A gate that was armed just now may be missed so; but not by who finds the queue empty, and somebody will.
+    const bool low = claim ? refill_gate_.armed() && ring_.depth() <= low_water() : SETSUNA_RULE(an_empty_queue_is_low);
+    if (low) {
       *refill = refill_gate_.take() || *refill;
     }
     return claim;
@@ -212,10 +216,7 @@ class DaemonPort {
     }
   }
 
-  // Whoever shortens a queue looks whether it has run low, a claim or not: its last items may have been tombstones.
-  static bool shortened(const ReadyRing<Atom>& ring, const std::optional<Claim>& claim) {
-    return SETSUNA_RULE(tombstones_run_low_too) ? ring.moved() : claim.has_value();
-  }
+  std::uint64_t low_water() const { return view_.control->low_water.load(std::memory_order_relaxed); }
 
   // Statistics with one writer: no locked instruction needed.
   static void bump(Atom<std::uint64_t>& counter) {

@@ -73,6 +73,9 @@ class Gate {
     }
   }
 
+  // A hint, relaxed.
+  bool armed() const { return word_->load(std::memory_order_relaxed) != GateWord::closed().bits(); }
+
   // A one-shot flag on the same protocol (the refill gate): True for exactly one caller per arm().
   bool take() {
     // ORDERING done/gate: release, so that the host's recheck after arm() sees the queue as short as the caller made it. All

@@ -380,8 +380,12 @@ class HostPort {
     if (slot > highest_used_) {
       highest_used_ = slot;
     }
-    const bool pushed = ring.push(slot, generation, &places_[slot].ticket);
-    SETSUNA_ASSERT(pushed);
+    if (queue == kReadyQueue) {
+      ring.put(slot, generation, &places_[slot].ticket);
+    } else {
+      const bool pushed = ring.push(slot, generation, &places_[slot].ticket);
+      SETSUNA_ASSERT(pushed);
+    }
     places_[slot].queue = queue;
     places_[slot].used = true;
     *out = generation;
@@ -406,8 +410,13 @@ class HostPort {
       return true;
     }
     // ORDERING retire/reuse: acquire of the head that passed our ticket.
-    const std::uint64_t head = place.queue == kReadyQueue ? ring_.head() : mailbox(place.queue).head();
-    return head > place.ticket;
+    if (place.queue != kReadyQueue) {
+      return mailbox(place.queue).head() > place.ticket;
+    }
+    if (seen_head_ <= place.ticket) {
+      seen_head_ = ring_.head();
+    }
+    return seen_head_ > place.ticket;
   }
 
   // Before the host gives up on a free slot it retires stale cells itself: their claimers may be dead or slow.
@@ -456,6 +465,7 @@ class HostPort {
   std::vector<std::uint32_t> free_;    // reusable now
   std::vector<std::uint32_t> pinned_;  // FREE, but a cell still names them
   std::uint32_t highest_used_ = 0;
+  std::uint64_t seen_head_ = 0;  // of the ready ring: to look again takes the line from who claims
 };
 
 }  // namespace setsuna::runtime

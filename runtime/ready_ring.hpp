@@ -41,15 +41,22 @@ class ReadyRing {
     tail_->store(0, std::memory_order_relaxed);
   }
 
-  // Producer (host mutex held). The slot must already be READY(generation). False: no free cell (mailboxes
-  // only; the ready ring has a cell for every slot). `ticket` is where the cell went: the slot may be reused
-  // only when head() has passed it.
+  // Producer (host mutex held). The slot must already be READY(generation). False: no free cell. `ticket` is where the cell
+  // went: the slot may be reused only when head() has passed it.
   bool push(std::uint32_t slot, std::uint32_t generation, std::uint64_t* ticket) {
-    const std::uint64_t tail = tail_->load(std::memory_order_relaxed);  // only this side writes it
     // ORDERING retire/reuse: acquire: the cell that the head has passed is seen recycled.
-    if (tail - head_->load(std::memory_order_acquire) >= size_) {
+    if (tail_->load(std::memory_order_relaxed) - head_->load(std::memory_order_acquire) >= size_) {
       return false;
     }
+    put(slot, generation, ticket);
+    return true;
+  }
+
+  // push() of the ready ring: without a look at the head, which consumers write for each item. A cell is free, as there is
+  // one for every slot: of the last `size` tickets either one was of this slot, or one slot had two; and before a slot is
+  // used again the host acquires a head beyond its last ticket. So it has acquired one beyond the ticket that had this cell.
+  void put(std::uint32_t slot, std::uint32_t generation, std::uint64_t* ticket) {
+    const std::uint64_t tail = tail_->load(std::memory_order_relaxed);  // only this side writes it
     Atom<std::uint64_t>& cell = cells_[tail & (size_ - 1)];
     std::uint64_t expected = RingCell::empty(lap_of(tail)).bits();
     // ORDERING push/take: release publishes the slot's payload and READY word to the consumer that acquires this cell.
@@ -59,7 +66,6 @@ class ReadyRing {
     *ticket = tail;
     // Relaxed: the tail is a hint for depth(); consumers find items by their cells.
     tail_->store(tail + 1, std::memory_order_relaxed);
-    return true;
   }
 
   // Consumer. Claims the oldest READY item for (owner, epoch); empty result: nothing queued.

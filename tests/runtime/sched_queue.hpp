@@ -69,6 +69,7 @@ QUEUE_TEST_REVEAL(Host, free_);
 QUEUE_TEST_REVEAL(Host, pinned_);
 QUEUE_TEST_REVEAL(Host, places_);
 QUEUE_TEST_REVEAL(Host, highest_used_);
+QUEUE_TEST_REVEAL(Host, seen_head_);
 QUEUE_TEST_REVEAL(Host, announced_);
 QUEUE_TEST_REVEAL(Port, heard_);
 #undef QUEUE_TEST_REVEAL
@@ -365,6 +366,7 @@ inline std::uint64_t QueueProgram::host_state() {
   std::uint64_t hash =
       reveal(Taghighest_used_{}, *host_) | (reveal(Tagannounced_{}, *host_) ? std::uint64_t{1} << 32 : 0);
   const auto add = [&hash](std::uint64_t value) { hash = sched::mix(hash, value); };
+  add(reveal(Tagseen_head_{}, *host_));
   for (const std::uint32_t slot : reveal(Tagfree_{}, *host_)) {
     add(slot);
   }

@@ -66,7 +66,7 @@ const std::vector<Rule>& rules() {
       {"reap_clears_the_announcement",
        program<AnnouncedProgram>(kTwo, Meanwhile::kBusy),
        {.preemptions = 2, .races = false, .kills = 1}},
-      {"tombstones_run_low_too", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 3), kFew},
+      {"an_empty_queue_is_low", program<RefillProgram>(QueueShape{.daemons = 1, .slots = 4, .tasks = 5}, 3), kFew},
       // 8. Blocks with live views; cancels; order.
       {"held_blocks_stay", program<HoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), {.preemptions = 1}},
       {"reap_drops_the_holds",
