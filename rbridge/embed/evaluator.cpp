@@ -271,7 +271,10 @@ bool Evaluator::cancel_requested() {
   return element != 0 ? port->cancel_wanted(element) : port->cancelled(hand.claim);
 }
 
-void Evaluator::start(SEXP restore, SEXP calm) {
+void Evaluator::prepare(SEXP restore, SEXP calm) {
+  if (roots != nullptr) {
+    R_ReleaseObject(roots);
+  }
   roots = Rf_allocVector(VECSXP, kRootCount);
   R_PreserveObject(roots);
   quote_symbol = Rf_install("quote");
@@ -284,12 +287,16 @@ void Evaluator::start(SEXP restore, SEXP calm) {
   // With `enclos`, which does not matter for an environment: the default of base::eval() is more work than the rest of it.
   set_root(kEvalCall, Rf_lang4(eval_function, quoted, R_NilValue, R_BaseEnv));
   UNPROTECT(2);
+  TaskScope::prepare(restore, calm);
+}
+
+void Evaluator::start() {
   if (options.has_stream) {
     SEXP seed = PROTECT(seed_vector(options.stream));
     Rf_defineVar(seed_symbol, seed, R_GlobalEnv);
     UNPROTECT(1);
   }
-  TaskScope::initialize(restore, calm);
+  TaskScope::initialize();
   install_cancel_handler();
   install_host_gone_handler();
   idle_since_ns = runtime::monotonic_ns();

@@ -31,8 +31,11 @@ class Evaluator {
                      const EvaluatorOptions& options);
   // Before start(): the value of serial_config() with which arguments and results are encoded.
   static void set_hooks(SEXP hooks);
-  // Prepares R state and tells the host that this daemon is online. `restore`, `calm`: see TaskScope. May jump.
-  static void start(SEXP restore, SEXP calm);
+  // R's part of what start() needs. A process that daemons are forked from does it for them. `restore`, `calm`: see
+  // TaskScope. May jump.
+  static void prepare(SEXP restore, SEXP calm);
+  // After attach() and prepare(): tells the host that this daemon is online. May jump.
+  static void start();
   // Runs tasks until it is time to leave; jumps out when a task fails.
   static LeaveReason run();
   // After a jump: `object` is the R value that the failed task resolves to. May jump.

@@ -23,6 +23,23 @@ constexpr ThreadLibrary kThreadLibraries[kThreadLibraryCount] = {
     {"flexiblas_get_num_threads", "flexiblas_set_num_threads"},
 };
 
+constexpr int kOpenMp = 0;
+constexpr int kBlis = 3;
+
+struct PlannedThreads {
+  void* set = nullptr;  // null: nothing to do
+  int count = 0;
+};
+PlannedThreads planned[kThreadLibraryCount];
+
+void call_setter(int library, void* set, int count) noexcept {
+  if (library == kBlis) {  // takes a dim_t
+    reinterpret_cast<void (*)(long)>(set)(count);
+  } else {
+    reinterpret_cast<void (*)(int)>(set)(count);
+  }
+}
+
 }  // namespace
 
 int read_umask() noexcept {
@@ -58,10 +75,25 @@ int library_threads(int library) noexcept {
 void set_library_threads(int library, int count) noexcept {
   void* set = ::dlsym(RTLD_DEFAULT, kThreadLibraries[library].set);
   if (set == nullptr || library_threads(library) == count) return;
-  if (library == 3) {  // BLIS takes a dim_t
-    reinterpret_cast<void (*)(long)>(set)(count);
-  } else {
-    reinterpret_cast<void (*)(int)>(set)(count);
+  call_setter(library, set, count);
+}
+
+// OpenMP only notes the number; others may start threads at once, and what has threads cannot be forked.
+void plan_library_threads(const int* counts) noexcept {
+  for (int library = 0; library < kThreadLibraryCount; ++library) {
+    planned[library] = {};
+    if (counts[library] < 1) continue;
+    if (library == kOpenMp) {
+      set_library_threads(library, counts[library]);
+    } else if (const int now = library_threads(library); now != 0 && now != counts[library]) {
+      planned[library] = {::dlsym(RTLD_DEFAULT, kThreadLibraries[library].set), counts[library]};
+    }
+  }
+}
+
+void set_planned_threads() noexcept {
+  for (int library = 0; library < kThreadLibraryCount; ++library) {
+    if (planned[library].set != nullptr) call_setter(library, planned[library].set, planned[library].count);
   }
 }
 

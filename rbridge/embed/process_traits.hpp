@@ -18,5 +18,9 @@ bool write_affinity(const unsigned char* mask, std::size_t bytes) noexcept;
 inline constexpr int kThreadLibraryCount = 5;
 int library_threads(int library) noexcept;                  // 0: not loaded
 void set_library_threads(int library, int count) noexcept;  // nothing happens if it has that many already
+// The same in two steps, for all libraries (counts[i] < 1: leave it): before a fork what can be done or looked up there, the
+// rest in the child.
+void plan_library_threads(const int* counts) noexcept;
+void set_planned_threads() noexcept;
 
 }  // namespace setsuna::embed

@@ -203,29 +203,27 @@ void restore_global(SEXP symbol, SEXP before) {
 
 }  // namespace
 
-void TaskScope::prepare() {
-  roots = Rf_allocVector(VECSXP, kRootCount);
-  R_PreserveObject(roots);
-  options_symbol = Rf_install(".Options");
+void TaskScope::prepare(SEXP restore, SEXP calm_function) {
+  if (roots == nullptr) {
+    roots = Rf_allocVector(VECSXP, kRootCount);
+    R_PreserveObject(roots);
+    options_symbol = Rf_install(".Options");
+  }
   watch_calm();
   take_baseline();
-}
-
-// What was prepared is only read if it is still true: saving it anew would write to every second page of the heap, and so
-// copy it.
-void TaskScope::initialize(SEXP restore, SEXP calm_function) {
-  const bool prepared = roots != nullptr && calm_known && calm_words.unchanged() && steady_known &&
-                        steady.unchanged() && root(kHidden) == R_NilValue;
-  if (roots == nullptr) {
-    prepare();
-  } else if (!prepared) {
-    watch_calm();
-    take_baseline();
-  } else {
-    note_surroundings();
-  }
   set_root(kRestore, restore);
   set_root(kCalm, calm_function);
+}
+
+// What was prepared before the fork is only read if it is still true: saving it anew would write to every second page of the
+// heap, and so copy it.
+void TaskScope::initialize() {
+  if (calm_known && calm_words.unchanged() && steady_known && steady.unchanged() && root(kHidden) == R_NilValue) {
+    note_surroundings();
+    return;
+  }
+  watch_calm();
+  take_baseline();
 }
 
 void TaskScope::calm() {

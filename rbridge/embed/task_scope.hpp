@@ -18,14 +18,15 @@ struct ScopeExtra {
 // All functions: R thread; may long-jump only where said. State is static: one daemon a process.
 class TaskScope {
  public:
-  // In a process that daemons will be forked from: takes their baseline, which theirs is as long as nothing differs. May jump.
-  static void prepare();
-  // Once. `restore` is an R function(globals, options, search, directory) that undoes; `calm` one without arguments that
-  // ends time limits and diversions of output.
-  static void initialize(SEXP restore, SEXP calm);
+  // In the daemon, or in the process that it will be forked from: takes the baseline. `restore` is an R function(globals,
+  // options, search, directory) that undoes; `calm` one without arguments that ends time limits and diversions of output.
+  // May jump.
+  static void prepare(SEXP restore, SEXP calm);
+  // In the daemon, after prepare(). May jump.
+  static void initialize();
   // Time limits and sink() would hit later tasks. May jump.
   static void calm();
-  // Before initialize(); `extra` must stay valid.
+  // Before prepare(); `extra` must stay valid.
   static void add(const ScopeExtra* extra);
   // The present state is what tasks start from (at the start, and after everywhere()). May jump (allocation).
   static void take_baseline();

@@ -1,6 +1,6 @@
 // The fork server: a single-threaded process with R warmed up that forks daemons for one host and buries them.
 //
-// No R in here. The R side (`.zygote_main()`) calls serve() again and again: it returns when R must do something (apply a
+// No R in here. The R side (`.zygote_rounds()`) calls serve() again and again: it returns when R must do something (apply a
 // new configuration), in each new daemon (after the fork), and when the zygote is done.
 #pragma once
 

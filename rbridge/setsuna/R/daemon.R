@@ -6,18 +6,29 @@
 .daemon_run <- function(link, options, started = NULL) suspendInterrupts(.daemon_turns(link, options, started))
 
 .daemon_turns <- function(link, options, started) {
-  numbers <- c(
+  .Call(C_daemon_attach, c(link$segment, link$host_page, link$refill, link$index, link$epoch), .daemon_numbers(options),
+        .daemon_stream(options$stream, options$place %||% c(link$index, link$epoch)))
+  .Call(C_daemon_hooks, options$serial)
+  .Call(C_daemon_start, .restore_scope(options$forked %||% TRUE), .calm)
+  if (!is.null(started)) started()
+  outcome <- .daemon_rounds(C_daemon_loop)
+  .Call(C_daemon_leave, outcome)
+  outcome
+}
+
+.daemon_numbers <- function(options) {
+  as.double(c(
     options$cleanup %||% TRUE,
     options$forked %||% TRUE,
     .limit(options$idletime),
     .limit(options$walltime),
     .limit(options$maxtasks)
-  )
-  .Call(C_daemon_attach, c(link$segment, link$host_page, link$refill, link$index, link$epoch), as.double(numbers),
-        .daemon_stream(options$stream, options$place %||% c(link$index, link$epoch)))
-  .Call(C_daemon_hooks, options$serial)
-  .Call(C_daemon_start, .restore_scope(options$forked %||% TRUE), .calm)
-  if (!is.null(started)) started()
+  ))
+}
+
+# Calls `daemon_loop` until it returns an integer, why the daemon shall leave, or NULL. The fork server waits in here as well: its
+# daemons are born in the midst of the loop, and what else that one returns is for other().
+.daemon_rounds <- function(daemon_loop, other) {
   calls <- NULL
   remember <- function(e) calls <<- sys.calls()
   # How many calls there are around a task.
@@ -28,16 +39,14 @@
   )
   repeat {
     outcome <- tryCatch(
-      withCallingHandlers(allowInterrupts(.Call(C_daemon_loop)), error = remember),
+      withCallingHandlers(allowInterrupts(.Call(daemon_loop)), error = remember),
       error = identity,
       interrupt = identity
     )
-    if (is.integer(outcome)) break
-    .finish_task(outcome, calls, depth)
+    if (is.integer(outcome) || is.null(outcome)) return(outcome)
+    if (inherits(outcome, "condition")) .finish_task(outcome, calls, depth) else other(outcome)
     calls <- NULL
   }
-  .Call(C_daemon_leave, outcome)
-  outcome
 }
 
 `%||%` <- function(x, y) if (is.null(x)) y else x

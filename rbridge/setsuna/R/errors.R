@@ -77,8 +77,8 @@ is_mirai_interrupt <- function(x) inherits(x, "miraiInterrupt")
 
 # The frames of eval() around the user's expression. That of a daemon's bears the call of the function that it was called in.
 .is_own_call <- function(call) {
-  is.call(call) && (identical(call[[1L]], base::eval) || identical(call, quote(allowInterrupts(.Call(C_daemon_loop)))) ||
-    identical(call, quote(.Call(C_daemon_loop))) || identical(call, quote(eval(expr, env))) ||
+  is.call(call) && (identical(call[[1L]], base::eval) || identical(call, quote(allowInterrupts(.Call(daemon_loop)))) ||
+    identical(call, quote(.Call(daemon_loop))) || identical(call, quote(eval(expr, env))) ||
     identical(call, quote(eval(call, globalenv()))))
 }
 

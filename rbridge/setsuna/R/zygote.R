@@ -45,36 +45,56 @@
 .zygote_main <- function(preload) {
   threaded <- .preload(preload)
   inherited <- .Call(C_initial_names)
-  state <- list(startup = setdiff(names(.Call(C_process_environment)), inherited), shared = NULL)
-  config <- NULL
-  failure <- NULL
+  startup <- setdiff(names(.Call(C_process_environment)), inherited)
   .steady_sigint()
   eapply(topenv(), identity, all.names = TRUE) # loads each function now and not in every daemon
   for (i in 1:2) .rehearse()
-  .Call(C_daemon_prepare)
   # No gc() here: it takes 17 ms, and daemons would copy hardly fewer pages in their own collections.
   .Call(C_zygote_open, .exec_command(preload), threaded)
-  repeat {
-    step <- .Call(C_zygote_serve, failure)
-    failure <- NULL
+  suspendInterrupts(.zygote_rounds(startup))
+}
+
+# In the fork server and, from the return of C_zygote_loop on, in each daemon: whatever R does before the fork, down to the
+# handlers around the task loop, daemons have done.
+.zygote_rounds <- function(startup) {
+  outcome <- .daemon_rounds(C_zygote_loop, .zygote_step(startup))
+  if (is.null(outcome)) return(0L)
+  .Call(C_daemon_leave, outcome)
+  .Call(C_daemon_exit, outcome)
+}
+
+# What the loop asks of R: a raw vector is a configuration to apply; a list is the link of a daemon, which this process now
+# is, whose configuration has to be looked at in R; a string is why there is no going on.
+.zygote_step <- function(startup) {
+  config <- NULL
+  state <- list(startup = startup, shared = NULL)
+  function(step) {
+    if (is.character(step)) stop(step, call. = FALSE)
     if (is.list(step)) {
       .Call(C_daemon_tempdir)
-      return(.daemon_child(step, config))
+      allowInterrupts(.daemon_child(step, config))
     }
-    if (is.null(step)) break
-    failure <- tryCatch({
-      config <- unserialize(step)
-      state$shared <- .apply_shared(config$shared, state)
+    .Call(C_zygote_configured, tryCatch({
+      config <<- unserialize(step)
+      state$shared <<- .apply_shared(config$shared, state)
+      .daemon_plan(config)
       NULL
-    }, error = conditionMessage)
+    }, error = conditionMessage))
   }
-  0L
+}
+
+# With a plan, a new daemon goes online without a word of R.
+.daemon_plan <- function(config) {
+  options <- config$daemon
+  numbers <- if (is.null(config$entry) && !is.null(options$stream)) .daemon_numbers(options)
+  .Call(C_daemon_plan, numbers, options$stream, config$threads, options$serial,
+        .restore_scope(options$forked %||% TRUE), .calm)
 }
 
 # What daemons do first in R, for nothing: functions of base are loaded from disk at their first use, and memory that is
 # written to before the fork need not be copied after it.
 .rehearse <- function() {
-  tempdir()
+  .Call(C_rehearse_tempdir)
   exists(".Random.seed", globalenv(), inherits = FALSE)
   bitwAnd(1L, 1L)
   .limit(Inf)

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dispatch/rng_stream.hpp"
+#include "evaluator_calls.hpp"
 #include "glue.hpp"
 #include "nested.hpp"
 #include "rbridge/embed/evaluator.hpp"
@@ -23,19 +24,9 @@ setsuna::embed::Joined joined;  // of daemon_join(), until its parts are handed 
 
 double at(SEXP values, R_xlen_t i) { return REAL(values)[i]; }
 
-// link: segment, host page and doorbell descriptors, index, epoch. numbers: cleanup, forked, idletime, walltime, maxtasks
-// (-1: none). stream: 6 integers or NULL.
+// link: segment, host page and doorbell descriptors, index, epoch. `numbers`, `stream` (or NULL): see evaluator_options().
 SEXP daemon_attach(SEXP link, SEXP numbers, SEXP stream) {
-  EvaluatorOptions options;
-  options.cleanup = at(numbers, 0) != 0;
-  options.forked = at(numbers, 1) != 0;
-  options.idletime_ms = at(numbers, 2);
-  options.walltime_ms = at(numbers, 3);
-  options.maxtasks = at(numbers, 4);
-  if (TYPEOF(stream) == INTSXP && XLENGTH(stream) == 6) {
-    options.has_stream = true;
-    std::memcpy(options.stream, INTEGER(stream), sizeof(options.stream));
-  }
+  const EvaluatorOptions options = setsuna::host::evaluator_options(numbers, stream);
   const int* l = INTEGER(link);
   bool failed = false;
   try {
@@ -56,19 +47,10 @@ SEXP daemon_hooks(SEXP hooks) {
   return R_NilValue;
 }
 
-// In the fork server. Daemons have a seed in their baseline, whatever its value.
-SEXP daemon_prepare() {
-  SEXP symbol = Rf_install(".Random.seed");
-  if (Rf_findVarInFrame(R_GlobalEnv, symbol) == R_UnboundValue) {
-    Rf_defineVar(symbol, R_NilValue, R_GlobalEnv);
-  }
-  setsuna::embed::TaskScope::prepare();
-  return R_NilValue;
-}
-
 SEXP daemon_start(SEXP restore, SEXP calm) {
   setsuna::embed::TaskScope::add(setsuna::host::nested_scope());
-  Evaluator::start(restore, calm);
+  Evaluator::prepare(restore, calm);
+  Evaluator::start();
   return R_NilValue;
 }
 
@@ -84,18 +66,11 @@ SEXP daemon_leave(SEXP reason) {
   return R_NilValue;
 }
 
-// Stream `index` + 1 of the base state; later incarnations (epochs) go on in substreams of it.
 SEXP daemon_stream(SEXP base, SEXP index, SEXP epoch) {
-  setsuna::dispatch::StreamState state{};
-  std::memcpy(state.data(), INTEGER(base), sizeof(state));
-  for (int i = 0; i <= Rf_asInteger(index); ++i) {
-    state = setsuna::dispatch::next_stream(state);
-  }
-  for (int i = 1; i < Rf_asInteger(epoch); ++i) {
-    state = setsuna::dispatch::next_substream(state);
-  }
-  SEXP out = Rf_allocVector(INTSXP, 6);
-  std::memcpy(INTEGER(out), state.data(), sizeof(state));
+  SEXP out = PROTECT(Rf_duplicate(base));
+  setsuna::host::to_daemon_stream(INTEGER(out), static_cast<std::uint32_t>(Rf_asInteger(index)),
+                                  static_cast<std::uint32_t>(Rf_asInteger(epoch)));
+  UNPROTECT(1);
   return out;
 }
 
@@ -148,12 +123,48 @@ SEXP daemon_attached() { return Rf_ScalarLogical(Evaluator::attached()); }
 
 }  // namespace
 
+namespace setsuna::host {
+
+embed::EvaluatorOptions evaluator_options(SEXP numbers, SEXP stream) {
+  embed::EvaluatorOptions options;
+  options.cleanup = at(numbers, 0) != 0;
+  options.forked = at(numbers, 1) != 0;
+  options.idletime_ms = at(numbers, 2);
+  options.walltime_ms = at(numbers, 3);
+  options.maxtasks = at(numbers, 4);
+  if (TYPEOF(stream) == INTSXP && XLENGTH(stream) == 6) {
+    options.has_stream = true;
+    std::memcpy(options.stream, INTEGER(stream), sizeof(options.stream));
+  }
+  return options;
+}
+
+void to_daemon_stream(std::int32_t* stream, std::uint32_t index, std::uint32_t epoch) {
+  dispatch::StreamState state{};
+  std::memcpy(state.data(), stream, sizeof(state));
+  for (std::uint32_t i = 0; i <= index; ++i) {
+    state = dispatch::next_stream(state);
+  }
+  for (std::uint32_t i = 1; i < epoch; ++i) {
+    state = dispatch::next_substream(state);
+  }
+  std::memcpy(stream, state.data(), sizeof(state));
+}
+
+}  // namespace setsuna::host
+
 extern const R_CallMethodDef kEvaluatorEntries[] = {
-    SETSUNA_ENTRY(daemon_attach, daemon_attach, 3),     SETSUNA_ENTRY(daemon_prepare, daemon_prepare, 0),
-    SETSUNA_ENTRY(daemon_start, daemon_start, 2),       SETSUNA_ENTRY(daemon_hooks, daemon_hooks, 1),
-    SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),         SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
-    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),       SETSUNA_ENTRY(daemon_stream, daemon_stream, 3),
-    SETSUNA_ENTRY(daemon_join, daemon_join, 1),         SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2),
-    SETSUNA_ENTRY(daemon_is_final, daemon_is_final, 0), SETSUNA_ENTRY(daemon_detach, daemon_detach, 1),
-    SETSUNA_ENTRY(daemon_attached, daemon_attached, 0), {nullptr, nullptr, 0},
+    SETSUNA_ENTRY(daemon_attach, daemon_attach, 3),
+    SETSUNA_ENTRY(daemon_start, daemon_start, 2),
+    SETSUNA_ENTRY(daemon_hooks, daemon_hooks, 1),
+    SETSUNA_ENTRY(daemon_loop, daemon_loop, 0),
+    SETSUNA_ENTRY(daemon_finish, daemon_finish, 2),
+    SETSUNA_ENTRY(daemon_leave, daemon_leave, 1),
+    SETSUNA_ENTRY(daemon_stream, daemon_stream, 3),
+    SETSUNA_ENTRY(daemon_join, daemon_join, 1),
+    SETSUNA_ENTRY(daemon_watch_host, daemon_watch_host, 2),
+    SETSUNA_ENTRY(daemon_is_final, daemon_is_final, 0),
+    SETSUNA_ENTRY(daemon_detach, daemon_detach, 1),
+    SETSUNA_ENTRY(daemon_attached, daemon_attached, 0),
+    {nullptr, nullptr, 0},
 };

@@ -13,8 +13,11 @@
 #include <exception>
 #include <fstream>
 
+#include "evaluator_calls.hpp"
 #include "glue.hpp"
+#include "nested.hpp"
 #include "rbridge/embed/process_traits.hpp"
+#include "rbridge/embed/task_scope.hpp"
 #include "rbridge/embed/tempdir_board.hpp"
 #include "rbridge/embed/zygote.hpp"
 
@@ -22,8 +25,11 @@ extern "C" char** environ;
 
 namespace {
 
+using setsuna::embed::Evaluator;
 using setsuna::embed::Zygote;
 using setsuna::embed::ZygoteStep;
+
+constexpr int kFailedStart = 1;  // exit status
 
 Zygote* zygote = nullptr;  // one a process, never destroyed
 bool exiting = false;
@@ -31,13 +37,20 @@ int exit_status = 0;
 
 // ---- the session's temporary directory ----
 
+// The function of R that tempdir() calls by .Internal(): a closure around it would cost each daemon ten pages.
+SEXP tempdir_call(bool check) {
+  SEXP symbol = Rf_install("tempdir");
+  SEXP internal = INTERNAL(symbol);
+  return Rf_lang2(TYPEOF(internal) == BUILTINSXP ? internal : symbol, Rf_ScalarLogical(check));
+}
+
 // In a new daemon: a session directory of its own, else the first daemon to exit would remove everyone's. R makes a new one
 // by tempdir(check = TRUE), if the present one does not exist; it has no other public way. Where R makes it, see ?tempdir.
 // Not through R_tryCatchError(): the first use of that in a process compiles R code.
 SEXP daemon_tempdir() {
   static char nowhere[] = "/nonexistent";
   R_TempDir = nowhere;
-  SEXP call = PROTECT(Rf_lang2(Rf_install("tempdir"), Rf_ScalarLogical(TRUE)));
+  SEXP call = PROTECT(tempdir_call(true));
   int failed = 0;
   R_tryEvalSilent(call, R_BaseEnv, &failed);
   UNPROTECT(1);
@@ -46,6 +59,14 @@ SEXP daemon_tempdir() {
     ::_exit(setsuna::embed::kNoTempdirStatus);
   }
   zygote->record_tempdir(R_TempDir);
+  return R_NilValue;
+}
+
+SEXP rehearse_tempdir() {
+  SEXP call = PROTECT(tempdir_call(false));
+  int failed = 0;
+  R_tryEvalSilent(call, R_BaseEnv, &failed);
+  UNPROTECT(1);
   return R_NilValue;
 }
 
@@ -121,25 +142,91 @@ SEXP link_list(const setsuna::embed::DaemonLink& link) {
   return list;
 }
 
-// The next thing to do in R: a raw vector is a configuration to apply, a list the link of the daemon that this process
-// now is, NULL the end. `failure`: why the last configuration could not be applied, or NULL.
-SEXP zygote_serve(SEXP failure) {
-  if (zygote == nullptr || zygote->in_child()) Rf_error("this process is no fork server");
-  const char* text = TYPEOF(failure) == STRSXP ? CHAR(STRING_ELT(failure, 0)) : nullptr;
-  ZygoteStep step{};
-  bool threw = false;
-  try {
-    step = zygote->serve(text);
-  } catch (const std::exception&) {
-    threw = true;
+// ---- what daemons have in common, prepared before the fork ----
+
+bool planned = false;
+setsuna::embed::EvaluatorOptions plan;  // with the profile's stream
+bool online = false;                    // in a daemon with a plan
+bool going_online = false;
+bool has_failure = false;  // of the last configuration
+char failure_text[1024];
+
+// numbers, stream: see evaluator_options(); numbers may be NULL: no plan, R code starts each daemon.
+SEXP daemon_plan(SEXP numbers, SEXP stream, SEXP threads, SEXP hooks, SEXP restore, SEXP calm) {
+  planned = false;
+  if (numbers == R_NilValue) return R_NilValue;
+  plan = setsuna::host::evaluator_options(numbers, stream);
+  int counts[setsuna::embed::kThreadLibraryCount] = {};
+  for (R_xlen_t i = 0; TYPEOF(threads) == INTSXP && i < XLENGTH(threads) && i < setsuna::embed::kThreadLibraryCount;
+       ++i) {
+    counts[i] = INTEGER(threads)[i] == NA_INTEGER ? 0 : INTEGER(threads)[i];
   }
-  if (threw) Rf_error("the fork server ran out of memory");
-  if (step == ZygoteStep::stopped) return R_NilValue;
-  if (step == ZygoteStep::child) return link_list(zygote->link());
+  setsuna::embed::plan_library_threads(counts);
+  // Daemons have a seed in their baseline, whatever its value.
+  SEXP seed = Rf_install(".Random.seed");
+  if (Rf_findVarInFrame(R_GlobalEnv, seed) == R_UnboundValue) Rf_defineVar(seed, R_NilValue, R_GlobalEnv);
+  Evaluator::set_hooks(hooks);
+  setsuna::embed::TaskScope::add(setsuna::host::nested_scope());
+  Evaluator::prepare(restore, calm);
+  planned = true;
+  return R_NilValue;
+}
+
+bool attach(const setsuna::embed::DaemonLink& link) {
+  setsuna::embed::EvaluatorOptions options = plan;
+  const std::uint32_t epoch = link.id.epoch & 0xFFFFU;
+  try {
+    setsuna::host::to_daemon_stream(options.stream, link.id.index, epoch);
+    Evaluator::attach(link.segment_fd, link.host_page_fd, link.refill_fd, link.id.index, epoch, options);
+    return true;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "Error: %s\n", error.what());
+    return false;
+  }
+}
+
+void go_online() {
+  if (going_online) ::_exit(kFailedStart);  // it failed, in R: there is no memory
+  going_online = true;
+  daemon_tempdir();
+  setsuna::embed::set_planned_threads();
+  if (!attach(zygote->link())) daemon_exit(PROTECT(Rf_ScalarInteger(kFailedStart)));
+  Evaluator::start();
+  online = true;
+}
+
+SEXP zygote_configured(SEXP failure) {
+  has_failure = TYPEOF(failure) == STRSXP;
+  if (has_failure) std::snprintf(failure_text, sizeof failure_text, "%s", CHAR(STRING_ELT(failure, 0)));
+  return R_NilValue;
+}
+
+SEXP config_bytes() {
   const auto& bytes = zygote->config_bytes();
   SEXP config = Rf_allocVector(RAWSXP, static_cast<R_xlen_t>(bytes.size()));
   if (!bytes.empty()) std::memcpy(RAW(config), bytes.data(), bytes.size());
   return config;
+}
+
+// In the fork server, the next thing to do in R: a raw vector is a configuration to apply (then zygote_configured() is to be
+// called), NULL the end, a string what went wrong. In a daemon the reason to leave; or the link of one without a plan.
+SEXP zygote_loop() {
+  if (zygote->in_child()) {
+    if (!online) go_online();
+    return Rf_ScalarInteger(static_cast<int>(Evaluator::run()));
+  }
+  ZygoteStep step{};
+  bool threw = false;
+  try {
+    step = zygote->serve(has_failure ? failure_text : nullptr);
+  } catch (const std::exception&) {
+    threw = true;
+  }
+  has_failure = false;
+  if (threw) return Rf_mkString("the fork server ran out of memory");
+  if (step == ZygoteStep::stopped) return R_NilValue;
+  if (step == ZygoteStep::configure) return config_bytes();
+  return planned ? zygote_loop() : link_list(zygote->link());
 }
 
 // The content of a file such as the memfd with a daemon's configuration; closes the descriptor.
@@ -244,8 +331,11 @@ SEXP set_threads(SEXP counts) {
 
 extern const R_CallMethodDef kZygoteEntries[] = {
     {"zygote_open", reinterpret_cast<DL_FUNC>(&zygote_open), 2},
-    {"zygote_serve", reinterpret_cast<DL_FUNC>(&zygote_serve), 1},
+    {"zygote_loop", reinterpret_cast<DL_FUNC>(&zygote_loop), 0},
+    {"zygote_configured", reinterpret_cast<DL_FUNC>(&zygote_configured), 1},
+    {"daemon_plan", reinterpret_cast<DL_FUNC>(&daemon_plan), 6},
     {"daemon_tempdir", reinterpret_cast<DL_FUNC>(&daemon_tempdir), 0},
+    {"rehearse_tempdir", reinterpret_cast<DL_FUNC>(&rehearse_tempdir), 0},
     {"daemon_exit", reinterpret_cast<DL_FUNC>(&daemon_exit), 1},
     {"read_fd", reinterpret_cast<DL_FUNC>(&read_fd), 1},
     {"thread_count", reinterpret_cast<DL_FUNC>(&thread_count), 0},
