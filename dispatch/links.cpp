@@ -332,13 +332,13 @@ bool Links::on_sent(std::uint32_t slot) {
     return true;
   }
   if (flight.cancel) {
-    port_->cancel(flight.link, flight.id);
+    port_->cancel(flight.link, flight.id, true);
   }
   for (std::uint64_t bits = std::exchange(flight.cancel_elements, 0); bits != 0; bits &= bits - 1) {
-    port_->cancel_element(flight.link, flight.id, static_cast<std::uint32_t>(std::countr_zero(bits)));
+    port_->cancel_element(flight.link, flight.id, static_cast<std::uint32_t>(std::countr_zero(bits)), true);
   }
   if (flight.retract) {
-    port_->retract(flight.link, flight.id);
+    port_->retract(flight.link, flight.id, true);
   }
   return false;
 }
@@ -346,7 +346,7 @@ bool Links::on_sent(std::uint32_t slot) {
 void Links::cancel_element(std::uint32_t slot, std::uint32_t position) {
   Flight& flight = flights_[slot];
   if (flight.sent) {
-    port_->cancel_element(flight.link, flight.id, position);
+    port_->cancel_element(flight.link, flight.id, position, false);
   } else {
     flight.cancel_elements |= std::uint64_t{1} << position;
   }
@@ -367,7 +367,7 @@ void Links::cancel(std::uint32_t slot) {
   leave_prefetched(slot);
   flight.cancel = true;
   if (flight.sent) {
-    port_->cancel(flight.link, flight.id);
+    port_->cancel(flight.link, flight.id, false);
   }
 }
 
@@ -379,7 +379,7 @@ void Links::retract_for_idle(bool all) {
     flight.retract = true;
     ++retracting_;
     if (flight.sent) {
-      port_->retract(flight.link, flight.id);
+      port_->retract(flight.link, flight.id, false);
     }
   }
 }

@@ -113,7 +113,7 @@ class Links {
   void cancel(std::uint32_t slot);
   void cancel_element(std::uint32_t slot, std::uint32_t position);
   // What has not begun of the range that the link runs.
-  void ask_rest_back(std::uint32_t slot) { port_->retract(flights_[slot].link, flights_[slot].id); }
+  void ask_rest_back(std::uint32_t slot) { port_->retract(flights_[slot].link, flights_[slot].id, false); }
   // The link has told of so many of a range's elements: they are done, or it will not begin them.
   void count_elements(std::uint32_t slot, std::uint32_t done, std::uint32_t back);
   // It is the oldest in its link's hands: what the link runs, as far as the host can know.

@@ -207,6 +207,9 @@ class Pool final : private HarvestSink, private ReapSink {
   // Some link has room and there is work for it: the reactor is to call feed_links(). Looked at after every call that may
   // have made work: submit(), progress(), on_dead(), ... It may stay true after feed_links(), until a slot becomes free.
   bool links_hungry() const;
+  // A single task waits, and a link that has nothing in hand is all that can take it: feed_links() would send one message.
+  // Not amid many tasks, as of a map: these are sent together.
+  bool one_for_idle_link() const;
   // Tasks that a link may hold beyond the one that it runs, from now on (at first: PoolConfig::prefetch).
   void set_prefetch(std::uint32_t prefetch) { links_.set_prefetch(prefetch); }
   void feed_links();

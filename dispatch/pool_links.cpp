@@ -106,6 +106,12 @@ bool Pool::links_hungry() const {
   return room && (links_.next_parked() != kNoIndex || fifos_[0].head != kNoTask || queue_.anything_ready());
 }
 
+bool Pool::one_for_idle_link() const {
+  return !closed_ && local_alive() == 0 && links_.next_idle() != kNoIndex && links_.next_with_own() == kNoIndex &&
+         links_.next_parked() == kNoIndex && !links_.any_prefetched() && unfinished_ <= links_online() &&
+         spilled_ == 0 && queue_.ready_depth() == 1;
+}
+
 void Pool::feed_links() {
   if (closed_) {
     return;

@@ -147,9 +147,12 @@ class LinkPort {
   virtual void send_constant(std::uint32_t link, std::uint64_t key, std::uint64_t offset, std::uint64_t bytes) = 0;
   // Those above are called by the pool's on_link_*() and feed_links() only; those below by any call.
   virtual void forget_constant(std::uint32_t link, std::uint64_t key) = 0;
-  virtual void cancel(std::uint32_t link, std::uint64_t id) = 0;
-  virtual void cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position) = 0;  // of a range
-  virtual void retract(std::uint32_t link, std::uint64_t id) = 0;
+  // `behind`: the task has just been said to be sent, but may still wait with others: the order follows these. Else it
+  // overtakes all that waits.
+  virtual void cancel(std::uint32_t link, std::uint64_t id, bool behind) = 0;
+  virtual void cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position,
+                              bool behind) = 0;  // of a range
+  virtual void retract(std::uint32_t link, std::uint64_t id, bool behind) = 0;
   virtual void kill(std::uint32_t link) = 0;
   virtual void stop(std::uint32_t link) = 0;  // it leaves after what it runs
 };

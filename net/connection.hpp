@@ -65,11 +65,23 @@ class Connection {
     send(type, Lane::kControl, id, head, {}, 0);
   }
 
+  // From any thread, while the caller keeps the connection from being destroyed: a data message with a small body goes to the
+  // kernel at once if nothing else is to be sent. kPart: the kernel took some of it, the rest is kept and goes once the
+  // reactor thread calls resume(). kNo: nothing was done; it is to be sent as all others. Always that over
+  // TLS. `watchful`: as by set_watchful(true).
+  // Between two threads that send, the order is that of the calls, if these are ordered.
+  enum class SentNow : std::uint8_t { kNo, kPart, kAll };
+  virtual SentNow send_now(std::uint16_t /*type*/, std::uint64_t /*id*/, std::span<const std::byte> /*head*/,
+                           std::span<const std::byte> /*body*/, bool /*watchful*/) noexcept {
+    return SentNow::kNo;
+  }
+  virtual void resume() {}
+
   // What was sent before goes out (within a bounded time), then it ends: on_closed() follows.
   virtual void close(const std::string& reason) = 0;
 
   // While on, the peer must be heard from: it is asked after kAskAfterNs of silence and given up after kSilentNs. Off (the
-  // default), the kernel's keep-alive alone finds a cut cable, without any wake-up here.
+  // default), the kernel's keep-alive alone finds a cut cable, without any wake-up here but for a last one.
   virtual void set_watchful(bool on) = 0;
   static constexpr std::uint64_t kAskAfterNs = 5'000'000'000;
   static constexpr std::uint64_t kSilentNs = 20'000'000'000;

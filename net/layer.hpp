@@ -44,6 +44,9 @@ class Layer {
   // Once open. Bytes from above, encoded, are appended to `down`. False: error().
   virtual bool send(std::span<const iovec> pieces, std::vector<std::byte>& down) = 0;
 
+  // send() changes nothing of the layer once it is open, and gives what any order of calls may give: any thread may call it.
+  virtual bool sends_anywhere() const noexcept { return false; }
+
   // What it has to say itself (handshakes, answers, farewells, why it failed), appended to `down`. After start(), receive()
   // and finish().
   virtual void take_output(std::vector<std::byte>& down) = 0;

@@ -30,6 +30,9 @@ class LayerStack {
   bool send(std::span<const iovec> pieces, std::vector<std::byte>& wire) {
     return send_at(layers_.size(), pieces, wire);
   }
+  bool sends_anywhere() const noexcept {
+    return layers_.empty() || (layers_.size() == 1 && layers_[0]->sends_anywhere());
+  }
   bool has_output() const noexcept;
   void take_output(std::vector<std::byte>& wire);
   void finish();

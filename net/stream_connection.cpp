@@ -83,7 +83,7 @@ void StreamCore::free_if_unused() {
 void StreamCore::on_received(const Completion& completion) {
   const Guard guard(*this);
   if (completion.result > 0) {
-    heard_ns_ = watchful_ ? monotonic_ns() : 0;
+    heard();
     if (state_ == State::kShaking || state_ == State::kOpen) {
       receive(completion.data);
     }
@@ -174,7 +174,10 @@ void StreamCore::on_net_message(NetMessage type, std::span<const std::byte> byte
     return step(handshake_.on_message(type, bytes));
   }
   switch (type) {
-    case NetMessage::kPing: queue_.push(NetMessage::kPong, bytes); return schedule_flush();
+    case NetMessage::kPing:
+      take_sending();
+      queue_.push(NetMessage::kPong, bytes);
+      return schedule_flush();
     case NetMessage::kPong: return;
     case NetMessage::kBye: return end("the other side closed it: " + text_of(bytes));
     default: return close("a message of the handshake came after it");
@@ -235,12 +238,30 @@ void StreamCore::send(std::uint16_t type, Lane lane, std::uint64_t id, std::span
     }
     return;
   }
+  take_sending();
   queue_.push(type, lane, id, head, body, ticket);
   schedule_flush();
 }
 
-std::uint64_t StreamCore::unsent_bytes() const noexcept {
-  std::uint64_t bytes = queue_.bytes();
+// Before anything is queued, and before the end: no other thread writes to the socket from here on.
+void StreamCore::take_sending() {
+  std::vector<std::byte> rest = direct_.take();
+  if (!rest.empty()) {
+    rest_ = std::move(rest);  // it was empty, or nothing would have been offered
+    schedule_flush();
+  }
+}
+
+// Others may send what is small: they keep the order, since nothing is queued and nothing under way.
+void StreamCore::offer_sending() {
+  const bool idle = state_ == State::kOpen && write_error_.empty() && nothing_to_send() && !sending();
+  if (idle && setup_.layers.sends_anywhere() && !setup_.layers.has_output()) {
+    direct_.offer(setup_.fd, setup_.layers, static_cast<bool>(watch_timer_));
+  }
+}
+
+std::uint64_t StreamCore::unsent_bytes() const {
+  std::uint64_t bytes = queue_.bytes() + rest_.size() + direct_.rest_bytes();
   for (const Flight& flight : flights_) {
     bytes += flight.busy ? flight.batch.total_bytes : 0;
   }
@@ -267,6 +288,7 @@ void StreamCore::pump() {
   if (!alive() || !write_error_.empty()) {
     return;
   }
+  take_sending();
   for (Flight& flight : flights_) {
     if (write_error_.empty() && !flight.busy && fill(flight)) {
       flight.busy = true;
@@ -276,6 +298,7 @@ void StreamCore::pump() {
     }
   }
   check_closing();
+  offer_sending();
 }
 
 // The batch leaves a piece free: what is before its first body, the body, and last words.
@@ -294,37 +317,38 @@ std::array<iovec, Reactor::kMaxSendPieces> StreamCore::Flight::gather(std::size_
   return out;
 }
 
+// False: there is nothing.
 bool StreamCore::fill(Flight& flight) {
-  if (!setup_.layers.empty()) {
-    return fill_through_layers(flight);
+  flight.wire.clear();
+  flight.wire.swap(rest_);
+  flight.batch.tickets.clear();
+  flight.batch.total_bytes = 0;
+  if (setup_.layers.empty()) {
+    flight.in_place = queue_.fill(flight.batch);
+  } else {
+    fill_through_layers(flight);
   }
-  flight.in_place = true;
-  return queue_.fill(flight.batch);
+  return write_error_.empty() && (flight.in_place || !flight.wire.empty());
 }
 
 // What the layers have to say goes first: the others wait for it.
-bool StreamCore::fill_through_layers(Flight& flight) {
+void StreamCore::fill_through_layers(Flight& flight) {
   LayerStack& layers = setup_.layers;
   flight.in_place = false;
-  flight.wire.clear();
   layers.take_output(flight.wire);
-  flight.batch.tickets.clear();
-  flight.batch.total_bytes = 0;
   if (layers.open() && !finished_ && queue_.fill(flight.batch)) {
     const auto gathered = flight.batch.gather();
     const auto pieces = std::span(gathered).first(flight.batch.piece_count);
     if (layers.send_before(pieces, flight.wire)) {
       flight.in_place = true;
-      return true;
+      return;
     }
     flight.wire.reserve(flight.wire.size() + flight.batch.total_bytes + flight.batch.total_bytes / 128 + 512);
     if (!layers.send(pieces, flight.wire)) {
       write_error_ = layers.error();  // its tickets are released at the end
       set_deadline(0);
-      return false;
     }
   }
-  return !flight.wire.empty();
 }
 
 void StreamCore::on_batch_sent(Flight& flight, const Completion& completion) {
@@ -343,8 +367,8 @@ void StreamCore::on_batch_sent(Flight& flight, const Completion& completion) {
     flight.busy = true;
     return;
   }
-  if (watchful_ && flight.batch.total_bytes >= kLargeBatch) {
-    heard_ns_ = monotonic_ns();  // it takes what we send: our question may be far behind it
+  if (flight.batch.total_bytes >= kLargeBatch) {
+    heard();  // it takes what we send: our question may be far behind it
   }
   const std::vector<std::uint64_t> tickets = std::exchange(flight.batch.tickets, {});
   if (queue_.empty() && flight.batch.bytes.capacity() > kIdleCapacity) {
@@ -395,6 +419,7 @@ void StreamCore::finish_without_a_word(const std::string& reason) {
 }
 
 void StreamCore::start_closing(const std::string& reason) {
+  take_sending();
   state_ = State::kClosing;
   reason_ = reason;
   reader_.stop();
@@ -408,7 +433,7 @@ void StreamCore::start_closing(const std::string& reason) {
 }
 
 void StreamCore::check_closing() {
-  if (state_ != State::kClosing || !queue_.empty() || sending()) {
+  if (state_ != State::kClosing || !nothing_to_send() || sending()) {
     return;
   }
   if (!finished_ && !setup_.layers.empty()) {
@@ -450,6 +475,7 @@ void StreamCore::end(const std::string& reason) {
   if (!alive()) {
     return;
   }
+  take_sending();
   state_ = State::kEnding;
   reason_ = reason;
   reader_.stop();
@@ -496,14 +522,22 @@ void StreamCore::forget_timer(Token& token) {
 // ---- watching ----
 
 void StreamCore::set_watchful(bool on) {
-  if (on == watchful_ || state_ != State::kOpen) {
+  if (on == watch_.is_on() || state_ != State::kOpen) {
     return;
   }
-  watchful_ = on;
-  forget_timer(watch_timer_);
-  if (on) {
-    heard_ns_ = monotonic_ns();
-    watch_at(heard_ns_ + Connection::kAskAfterNs);
+  if (!on) {
+    watch_.on.store(false, std::memory_order_relaxed);
+    return;
+  }
+  watch_.begin(monotonic_ns());
+  if (!watch_timer_) {
+    watch_at(monotonic_ns() + Connection::kAskAfterNs);
+  }
+}
+
+void StreamCore::heard() {
+  if (watch_.is_on()) {
+    watch_.heard_ns.store(monotonic_ns(), std::memory_order_relaxed);
   }
 }
 
@@ -514,20 +548,29 @@ void StreamCore::watch_at(std::uint64_t deadline_ns) {
 void StreamCore::on_watch(const Completion& completion) {
   const Guard guard(*this);
   watch_timer_ = {};
-  if (completion.result < 0 || state_ != State::kOpen || !watchful_) {
+  if (completion.result < 0 || state_ != State::kOpen) {
     return;
   }
+  take_sending();  // nobody else begins to watch, until it is offered again
+  if (watch_.is_on()) {
+    look_after_peer();
+  }
+  offer_sending();
+}
+
+void StreamCore::look_after_peer() {
   const std::uint64_t now = monotonic_ns();
-  const std::uint64_t silent = now - std::min(now, heard_ns_);
+  const std::uint64_t heard_ns = watch_.heard_ns.load(std::memory_order_relaxed);
+  const std::uint64_t silent = now - std::min(now, heard_ns);
   if (silent >= Connection::kSilentNs) {
     return end("nothing was heard from the other side for " + std::to_string(silent / kNanosPerSecond) + " s");
   }
   if (silent < Connection::kAskAfterNs) {
-    return watch_at(heard_ns_ + Connection::kAskAfterNs);
+    return watch_at(heard_ns + Connection::kAskAfterNs);
   }
   queue_.push(NetMessage::kPing, {});
   schedule_flush();
-  watch_at(std::min(now + Connection::kAskAfterNs, heard_ns_ + Connection::kSilentNs));
+  watch_at(std::min(now + Connection::kAskAfterNs, heard_ns + Connection::kSilentNs));
 }
 
 }  // namespace setsuna::net

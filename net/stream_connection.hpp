@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "net/connection.hpp"
+#include "net/direct_sender.hpp"
 #include "net/handshake.hpp"
 #include "net/layer_stack.hpp"
 #include "net/message_reader.hpp"
@@ -57,9 +58,17 @@ class StreamCore final : MessageReader::Events, ByteSink {
 
   void send(std::uint16_t type, Lane lane, std::uint64_t id, std::span<const std::byte> head,
             std::span<const std::byte> body, std::uint64_t ticket);
+  Connection::SentNow send_now(std::uint16_t type, std::uint64_t id, std::span<const std::byte> head,
+                               std::span<const std::byte> body, bool watchful) noexcept {
+    return direct_.send(type, id, head, body, watchful ? &watch_ : nullptr);
+  }
+  void resume() {
+    take_sending();
+    offer_sending();
+  }
   void close(const std::string& reason);
   void set_watchful(bool on);
-  std::uint64_t unsent_bytes() const noexcept;
+  std::uint64_t unsent_bytes() const;
   const std::string& peer() const noexcept { return setup_.peer; }
   // One side did not want the other: another attempt would end in the same way.
   bool refused() const noexcept {
@@ -82,7 +91,7 @@ class StreamCore final : MessageReader::Events, ByteSink {
     StreamCore* core = nullptr;
     bool busy = false;
     SendBatch batch;
-    std::vector<std::byte> wire;  // what the layers made of it
+    std::vector<std::byte> wire;  // what goes before the batch, or what the layers made of it
     bool in_place = false;        // the batch itself follows, as it lies
     std::array<iovec, Reactor::kMaxSendPieces> gather(std::size_t* count) const noexcept;
     void on_sent(const Completion& completion) { core->on_batch_sent(*this, completion); }
@@ -126,8 +135,11 @@ class StreamCore final : MessageReader::Events, ByteSink {
   void schedule_flush();
   void on_flush(const Completion& completion);
   void pump();
+  void take_sending();
+  void offer_sending();
+  bool nothing_to_send() const noexcept { return queue_.empty() && rest_.empty(); }
   bool fill(Flight& flight);
-  bool fill_through_layers(Flight& flight);
+  void fill_through_layers(Flight& flight);
   void on_batch_sent(Flight& flight, const Completion& completion);
   void release(std::span<const std::uint64_t> tickets);
 
@@ -141,6 +153,8 @@ class StreamCore final : MessageReader::Events, ByteSink {
   void on_fd_closed(const Completion& completion);
   void report_end();
 
+  void heard();
+  void look_after_peer();
   void watch_at(std::uint64_t deadline_ns);
   void on_watch(const Completion& completion);
 
@@ -161,15 +175,16 @@ class StreamCore final : MessageReader::Events, ByteSink {
   std::string reason_;
   std::string write_error_;
   bool receiving_ = false;
-  bool begun_ = false;     // the handshake: all layers are open
-  bool finished_ = false;  // the layers have said farewell
-  bool watchful_ = false;
+  bool begun_ = false;           // the handshake: all layers are open
+  bool finished_ = false;        // the layers have said farewell
+  DirectSender direct_;          // has the sending side while nothing is to be sent
+  std::vector<std::byte> rest_;  // of what it has sent in part: goes before all else
+  Watch watch_;
   int guards_ = 0;
-  std::uint64_t heard_ns_ = 0;        // while watchful
   std::uint64_t close_limit_ns_ = 0;  // while closing
   Token flush_timer_;
   Token deadline_timer_;
-  Token watch_timer_;
+  Token watch_timer_;  // runs on when the watch ends: it may begin again soon
 };
 
 class StreamConnection final : public Connection {
@@ -186,6 +201,11 @@ class StreamConnection final : public Connection {
             std::span<const std::byte> body, std::uint64_t ticket) override {
     core_->send(type, lane, id, head, body, ticket);
   }
+  SentNow send_now(std::uint16_t type, std::uint64_t id, std::span<const std::byte> head,
+                   std::span<const std::byte> body, bool watchful) noexcept override {
+    return core_->send_now(type, id, head, body, watchful);
+  }
+  void resume() override { core_->resume(); }
   void close(const std::string& reason) override { core_->close(reason); }
   void set_watchful(bool on) override { core_->set_watchful(on); }
   std::uint64_t unsent_bytes() const override { return core_->unsent_bytes(); }

@@ -30,6 +30,7 @@ class WebSocketLayer final : public Layer {
   bool receive(std::span<const std::byte> bytes, ByteSink& up) override;
   bool send_before(std::span<const iovec> pieces, std::vector<std::byte>& down) override;
   bool send(std::span<const iovec> pieces, std::vector<std::byte>& down) override;
+  bool sends_anywhere() const noexcept override { return true; }
   void take_output(std::vector<std::byte>& down) override;
   bool has_output() const noexcept override;
   void finish() override;

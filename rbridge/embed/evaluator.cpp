@@ -25,6 +25,7 @@ namespace evaluation {
 Attachment* attachment = nullptr;
 Port* port = nullptr;
 runtime::TraceArea<std::atomic> trace_area;
+DirectExit* direct_exit = nullptr;
 EvaluatorOptions options;
 codec::EncodeBuffer buffer;
 codec::Options codec_options{};
@@ -260,6 +261,8 @@ void Evaluator::set_hooks(SEXP hooks) {
   R_PreserveObject(hooks);
   codec_options.hooks = hooks;
 }
+
+void Evaluator::set_exit(DirectExit* exit) { direct_exit = exit; }
 
 bool Evaluator::attached() { return attachment != nullptr; }
 

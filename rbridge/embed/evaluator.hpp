@@ -8,6 +8,8 @@
 
 namespace setsuna::embed {
 
+class DirectExit;
+
 // Control::encoding: results are encoded by R_Serialize alone. Else natively.
 inline constexpr std::uint32_t kEncodingPortable = 1;
 
@@ -36,6 +38,8 @@ class Evaluator {
   static void prepare(SEXP restore, SEXP calm);
   // After attach() and prepare(): tells the host that this daemon is online. May jump.
   static void start();
+  // Of the relay whose segment it is attached to; null: results are told by waking the host.
+  static void set_exit(DirectExit* exit);
   // Runs tasks until it is time to leave; jumps out when a task fails.
   static LeaveReason run();
   // After a jump: `object` is the R value that the failed task resolves to. May jump.

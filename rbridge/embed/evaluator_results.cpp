@@ -88,6 +88,20 @@ runtime::Block allocate_result() {
   return block;
 }
 
+namespace {
+
+// A small result of a remote daemon that has nothing else in hand. True: the relay need not hear of it now.
+bool tell_directly(ResultStatus status, const Slot& slot) {
+  if (direct_exit == nullptr || slot.result_offset != 0) {
+    return false;
+  }
+  const dispatch::LinkResult result{status, 0, slot.elapsed_ns};
+  return direct_exit->tell(hand.claim.slot, hand.claim.generation, result,
+                           std::as_bytes(std::span(slot.result, slot.result_bytes)));
+}
+
+}  // namespace
+
 void publish(ResultStatus status) {
   Slot& slot = port->slot(hand.claim);
   slot.result_status = static_cast<std::uint32_t>(status);
@@ -108,11 +122,12 @@ void publish(ResultStatus status) {
   if (hand.source != nullptr) {
     let_go();  // before DONE: the host finds the argument's block free when it harvests
   }
+  const bool told = tell_directly(status, slot);
   bool signal = false;
   if (!port->complete(hand.claim, &signal)) {
     leave_doomed();
   }
-  if (signal) {
+  if (told ? !direct_exit->may_rest(hand.claim.slot, hand.claim.generation) : signal) {
     attachment->reactor.signal();
   }
 }

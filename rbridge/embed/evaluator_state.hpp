@@ -11,6 +11,7 @@
 #include "dispatch/rng_stream.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "rbridge/embed/constant_cache.hpp"
+#include "rbridge/embed/direct_exit.hpp"
 #include "rbridge/embed/evaluator.hpp"
 #include "rbridge/embed/steady_words.hpp"
 #include "runtime/arena.hpp"
@@ -44,6 +45,7 @@ struct Attachment {
 extern Attachment* attachment;
 extern Port* port;                                  // also read by the signal handler
 extern runtime::TraceArea<std::atomic> trace_area;  // none: the host does not trace
+extern DirectExit* direct_exit;
 extern EvaluatorOptions options;
 extern codec::EncodeBuffer buffer;
 extern codec::Options codec_options;  // hooks of serial_config(), preserved

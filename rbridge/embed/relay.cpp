@@ -26,8 +26,8 @@ using runtime::kNoSlot;
 using runtime::kReadyQueue;
 using runtime::ResultStatus;
 
-Relay::Relay(PrivateSegment& segment, RelayProcess& process, RelayOptions options)
-    : segment_(segment), process_(process), options_(std::move(options)), jobs_(PrivateSegment::kSlots) {
+Relay::Relay(PrivateSegment& segment, RelayProcess& process, RelayOptions options, DirectExit* exit)
+    : segment_(segment), process_(process), options_(std::move(options)), exit_(exit), jobs_(PrivateSegment::kSlots) {
   SETSUNA_ASSERT(options_.no_room_task.size() <= kInlineArgBytes);
   segment_.port().arm_gate(runtime::GateWord::event());
 }
@@ -110,6 +110,9 @@ void Relay::forget(std::uint64_t key) {
 }
 
 void Relay::take_task(std::uint64_t id, std::span<const std::byte> head, std::span<const std::byte> body) {
+  if (exit_ != nullptr && exit_->withdraw()) {
+    collect();  // the evaluator has not waked us for what it told the host itself
+  }
   Job job;
   job.id = id;
   job.arg_bytes = body.size();
@@ -222,11 +225,20 @@ void Relay::publish(Job job, std::uint32_t slot) {
     job.inline_arg.clear();
   }
   job.published_ns = runtime::monotonic_ns();
+  offer_exit(job, slot);
   segment_.port().publish(slot, kReadyQueue, &job.generation);
   slots_[job.id] = slot;
   weight_ += job.weight();
   jobs_[slot] = std::move(job);
   segment_.port().wake_for(kReadyQueue);
+}
+
+// If nothing else waits for this thread to hear that the task is done.
+void Relay::offer_exit(const Job& job, std::uint32_t slot) {
+  if (exit_ != nullptr && connection_ != nullptr && slots_.empty() && waiting_.empty() && !job.is_range() &&
+      !job.room) {
+    exit_->offer({job.id, job.published_ns, slot, segment_.port().word(slot).generation() + 1});
+  }
 }
 
 // True: the task had not begun, and will not.
@@ -287,17 +299,21 @@ void Relay::on_doorbell() {
   // First: what was done before the evaluator left is seen by the harvest below. Acquire: pairs with Evaluator::leave().
   const bool left =
       segment_.daemon().state.load(std::memory_order_acquire) == static_cast<std::uint32_t>(DaemonState::kLeaving);
-  do {
-    harvest();
-    segment_.port().arm_gate(runtime::GateWord::event());
-  } while (segment_.port().anything_done());
-  segment_.sweep_held();
+  collect();
   publish_waiting();
   if (left && !leaving_) {
     leaving_ = true;
     send_leaving();
     process_.on_left();
   }
+}
+
+void Relay::collect() {
+  do {
+    harvest();
+    segment_.port().arm_gate(runtime::GateWord::event());
+  } while (segment_.port().anything_done());
+  segment_.sweep_held();
 }
 
 void Relay::harvest() {
@@ -308,7 +324,7 @@ void Relay::harvest() {
     weight_ -= job.weight();
     if (job.is_range()) {
       report_range(job, slot, true);
-    } else {
+    } else if (exit_ == nullptr || !exit_->told(slot, job.generation)) {
       send_result(job, slot, word);
     }
     if (job.room) {

@@ -11,6 +11,7 @@
 
 #include "dispatch/link_wire.hpp"
 #include "net/connection.hpp"
+#include "rbridge/embed/direct_exit.hpp"
 #include "rbridge/embed/private_segment.hpp"
 
 namespace setsuna::embed {
@@ -48,7 +49,8 @@ struct RelayOptions {
 
 class Relay final : public net::ConnectionSink {
  public:
-  Relay(PrivateSegment& segment, RelayProcess& process, RelayOptions options);
+  // `exit`, if there is one, outlives the relay.
+  Relay(PrivateSegment& segment, RelayProcess& process, RelayOptions options, DirectExit* exit = nullptr);
   virtual ~Relay() = default;
 
   // Before its first event.
@@ -107,7 +109,9 @@ class Relay final : public net::ConnectionSink {
   void publish_waiting();
   void publish(Job job, std::uint32_t slot);
   bool take_back(std::uint64_t id);
+  void collect();
   void harvest();
+  void offer_exit(const Job& job, std::uint32_t slot);
   void send_result(const Job& job, std::uint32_t slot, const runtime::SlotWord& word);
 
   // relay_ranges.cpp
@@ -122,6 +126,7 @@ class Relay final : public net::ConnectionSink {
   PrivateSegment& segment_;
   RelayProcess& process_;
   const RelayOptions options_;
+  DirectExit* const exit_;
   net::Connection* connection_ = nullptr;  // null once it has ended
   std::uint64_t last_done_ns_ = 0;
   bool welcomed_ = false;

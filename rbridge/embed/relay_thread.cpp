@@ -19,10 +19,14 @@
 namespace setsuna::embed {
 namespace {
 
-// The reactors of all relay threads: children that tasks fork must not keep a connection open.
+// Of all relay threads: children that tasks fork must not keep a connection open, nor write to it.
+struct OfThread {
+  net::Reactor* reactor;
+  DirectExit* exit;
+};
 std::mutex reactors_mutex;
-std::vector<net::Reactor*>& reactors() {
-  static auto* all = new std::vector<net::Reactor*>;  // never destroyed: a thread may use it while the process exits
+std::vector<OfThread>& reactors() {
+  static auto* all = new std::vector<OfThread>;  // never destroyed: a thread may use it while the process exits
   return *all;
 }
 
@@ -30,8 +34,9 @@ void before_fork() { reactors_mutex.lock(); }
 void after_fork_in_parent() { reactors_mutex.unlock(); }
 void after_fork_in_child() {
   reactors_mutex.unlock();
-  for (net::Reactor* reactor : reactors()) {
-    reactor->abandon_in_child();
+  for (const OfThread& each : reactors()) {
+    each.reactor->abandon_in_child();
+    each.exit->abandon_in_child();
   }
   reactors().clear();
 }
@@ -115,7 +120,7 @@ void RelayThread::run() {
   {
     const std::lock_guard<std::mutex> lock(reactors_mutex);
     reactor_ = std::move(made.reactor);
-    reactors().push_back(reactor_.get());
+    reactors().push_back({reactor_.get(), &exit_});
     if (given_up_.load(std::memory_order_relaxed)) {
       reactor_->wake();
     }
@@ -130,12 +135,13 @@ void RelayThread::run() {
 
   reactor_->forget(doorbell_watch_);
   reactor_->forget(grace_);
+  exit_.close();
   connection_.reset();  // lets go of results that were still to be sent, so the relay goes after it
   dialler_.reset();
   relay_.reset();
   reactor_->close_all();
   const std::lock_guard<std::mutex> lock(reactors_mutex);
-  std::erase(reactors(), reactor_.get());
+  std::erase_if(reactors(), [this](const OfThread& each) { return each.reactor == reactor_.get(); });
   reactor_.reset();
 }
 
@@ -143,6 +149,8 @@ void RelayThread::on_wake(const net::Completion&) {
   if (given_up_.load(std::memory_order_relaxed)) {
     failure_ = "daemon() was interrupted";
     reactor_->stop();
+  } else if (connection_ != nullptr) {
+    connection_->resume();
   }
 }
 
@@ -160,8 +168,9 @@ net::ConnectionSink* RelayThread::on_host(std::unique_ptr<net::Connection>& conn
   if (segment_ == nullptr) {
     return nullptr;
   }
-  relay_ = std::make_unique<Relay>(*segment_, static_cast<RelayProcess&>(*this), request_.relay);
+  relay_ = std::make_unique<Relay>(*segment_, static_cast<RelayProcess&>(*this), request_.relay, &exit_);
   connection_ = std::move(connection);
+  exit_.open(connection_.get(), reactor_.get());
   relay_->set_connection(connection_.get());
   doorbell_watch_ =
       reactor_->watch_readable(segment_->doorbell().fd(), net::Handler::to<&RelayThread::on_doorbell>(this));

@@ -46,6 +46,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
   const dispatch::LinkWelcome& welcome() const { return welcome_; }
   const std::vector<std::byte>& hooks() const { return hooks_; }
   PrivateSegment& segment() { return *segment_; }
+  DirectExit& exit() { return exit_; }
   // Over without having joined: a sentence that names the URL and the cause; worth another attempt?
   const std::string& failure() const { return failure_; }
   bool retry() const { return retry_; }
@@ -89,6 +90,7 @@ class RelayThread final : net::DiallerEvents, RelayProcess {
   std::unique_ptr<net::Dialler> dialler_;
   std::unique_ptr<net::Connection> connection_;
   std::unique_ptr<PrivateSegment> segment_;
+  DirectExit exit_;
   std::unique_ptr<Relay> relay_;
   net::Token doorbell_watch_, grace_;
   dispatch::LinkWelcome welcome_;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <optional>
@@ -28,6 +29,7 @@ class FakeLinks final : public LinkPort {
     std::optional<std::uint64_t> area;  // the block that must stay
     std::uint32_t position = 0;         // kCancelElement
     std::uint64_t taken = 0;            // of a range: elements that will not begin, and those that have
+    bool told = false;                  // the pool knows that it has left
 
     bool is_range() const { return kind == Kind::kTask && content.kind == TaskKind::kMapRange; }
     std::uint32_t count() const { return static_cast<std::uint32_t>(bytes.size() / 4); }
@@ -94,11 +96,26 @@ class FakeLinks final : public LinkPort {
     if (it.outbox.empty()) {
       return false;
     }
-    it.data.push_back(it.outbox.front());
-    if (it.outbox.front().kind != Kind::kForget) {
-      it.untold.push_back(it.outbox.front());
+    const Message& message = it.outbox.front();
+    it.data.push_back(message);
+    if (message.kind <= Kind::kConstant && !message.told) {
+      it.untold.push_back(message);
     }
     it.outbox.pop_front();
+    return true;
+  }
+  // The pool is told of a task that it has left, while a copy of it waits. False: there is none.
+  bool copy(Pool& pool, std::uint32_t link) {
+    Link& it = links_[link];
+    const auto task = std::find_if(it.outbox.begin(), it.outbox.end(), [](const Message& message) {
+      return message.kind == Kind::kTask && !message.told && !message.area;
+    });
+    if (task == it.outbox.end()) {
+      return false;
+    }
+    expect_intact(*task);
+    task->told = true;
+    pool.on_link_sent(link, task->id);
     return true;
   }
   // The pool is told so; up to now the bytes must be what they were.
@@ -128,6 +145,8 @@ class FakeLinks final : public LinkPort {
       ++it.constants_received;
       EXPECT_TRUE(it.constants.insert(message.id).second) << "a constant that it has was sent again";
       EXPECT_LE(it.constants.size(), 64U);
+    } else if (message.kind != Kind::kForget) {
+      take_order(it, message);
     } else {
       EXPECT_EQ(it.constants.erase(message.id), 1U) << "told to forget what it does not have";
       for (const Message& job : it.held) {
@@ -143,6 +162,10 @@ class FakeLinks final : public LinkPort {
     }
     const Message message = it.control.front();
     it.control.pop_front();
+    take_order(it, message);
+    return true;
+  }
+  void take_order(Link& it, const Message& message) {
     for (std::size_t i = 0; i < it.held.size(); ++i) {
       if (it.held[i].id != message.id) {
         continue;
@@ -159,7 +182,6 @@ class FakeLinks final : public LinkPort {
       }
       break;
     }
-    return true;
   }
   const Message* begin(std::uint32_t link) {
     Link& it = links_[link];
@@ -347,17 +369,14 @@ class FakeLinks final : public LinkPort {
   void forget_constant(std::uint32_t link, std::uint64_t key) override {
     up(link).outbox.push_back({Kind::kForget, key, {}, {}, {}});
   }
-  void cancel(std::uint32_t link, std::uint64_t id) override {
-    expect_sent(link, id);
-    up(link).control.push_back({Kind::kCancel, id, {}, {}, {}});
+  void cancel(std::uint32_t link, std::uint64_t id, bool behind) override {
+    order(link, {Kind::kCancel, id, {}, {}, {}}, behind);
   }
-  void cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position) override {
-    expect_sent(link, id);
-    up(link).control.push_back({Kind::kCancelElement, id, {}, {}, {}, position});
+  void cancel_element(std::uint32_t link, std::uint64_t id, std::uint32_t position, bool behind) override {
+    order(link, {Kind::kCancelElement, id, {}, {}, {}, position}, behind);
   }
-  void retract(std::uint32_t link, std::uint64_t id) override {
-    expect_sent(link, id);
-    up(link).control.push_back({Kind::kRetract, id, {}, {}, {}});
+  void retract(std::uint32_t link, std::uint64_t id, bool behind) override {
+    order(link, {Kind::kRetract, id, {}, {}, {}}, behind);
   }
   void kill(std::uint32_t link) override { up(link).killed = true; }
   void stop(std::uint32_t link) override { up(link).stopped = true; }
@@ -404,6 +423,14 @@ class FakeLinks final : public LinkPort {
     }
     return true;
   }
+  void order(std::uint32_t link, const Message& message, bool behind) {
+    if (behind) {
+      up(link).outbox.push_back(message);
+    } else {
+      expect_sent(link, message.id);
+      up(link).control.push_back(message);
+    }
+  }
   // A control message overtakes data that has not left.
   void expect_sent(std::uint32_t link, std::uint64_t id) {
     for (const std::deque<Message>* queue : {&up(link).outbox, &up(link).untold}) {
@@ -417,6 +444,9 @@ class FakeLinks final : public LinkPort {
     return links_[link];
   }
   void expect_intact(const Message& message) {
+    if (message.told) {
+      return;
+    }
     if (message.area) {
       EXPECT_TRUE(world_.allocated(*message.area)) << "a block was released before it was sent";
     } else if (message.kind == Kind::kTask) {

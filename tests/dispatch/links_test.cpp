@@ -65,10 +65,17 @@ class LinksTest : public testing::Test {
     return submit(what);
   }
   std::uint32_t submit_everywhere(std::uint32_t link) {
+    const std::uint32_t task = submit_everywhere_unfed(link);
+    feed_if_hungry();
+    return task;
+  }
+  std::uint32_t submit_everywhere_unfed(std::uint32_t link) {
     SubmitSpec what = spec();
     what.kind = TaskKind::kEverywhere;
     what.queue = kLinkQueueBase + link;
-    return submit(what);
+    bool wake = false;
+    std::uint32_t queue = 0;
+    return pool_->submit(what, 1, &wake, &queue);
   }
   // As the host does.
   void feed_if_hungry() {
@@ -130,6 +137,46 @@ TEST_F(LinksTest, NothingWaitsBehindABusyLink) {
   add_daemon();
   ASSERT_TRUE(world_->claim(0));
   EXPECT_EQ(world_->slot(world_->daemon(0).running).content.task, c);
+}
+
+// What any thread may send at once: nothing else would go with it, and nobody else could take it.
+TEST_F(LinksTest, OneTaskForAnIdleLink) {
+  make(PoolConfig(), 2);
+  const auto queue_one = [this] {
+    bool wake = false;
+    std::uint32_t queue = 0;
+    return pool_->submit(spec(), 1, &wake, &queue);
+  };
+  queue_one();
+  EXPECT_FALSE(pool_->one_for_idle_link());  // there is no link
+  const std::uint32_t first = links_->join(*pool_);
+  EXPECT_TRUE(pool_->one_for_idle_link());
+  pool_->feed_links();
+  EXPECT_EQ(in_hand(first).size(), 1U);
+  EXPECT_FALSE(pool_->one_for_idle_link());  // neither a task
+  queue_one();
+  EXPECT_FALSE(pool_->one_for_idle_link());  // nor is it idle
+  const std::uint32_t second = links_->join(*pool_);
+  EXPECT_TRUE(pool_->one_for_idle_link());
+  queue_one();
+  EXPECT_FALSE(pool_->one_for_idle_link());  // no slot for it: it waits behind the other
+  pool_->feed_links();
+  EXPECT_TRUE(links_->run_one(*pool_, first));
+  EXPECT_TRUE(links_->run_one(*pool_, second));
+  while (links_->run_one(*pool_, first) || links_->run_one(*pool_, second)) {
+  }
+  submit_everywhere_unfed(first);
+  queue_one();
+  EXPECT_FALSE(pool_->one_for_idle_link());  // that goes first
+  feed_if_hungry();
+  while (links_->run_one(*pool_, first) || links_->run_one(*pool_, second)) {
+  }
+  queue_one();
+  EXPECT_TRUE(pool_->one_for_idle_link());
+  add_daemon();
+  EXPECT_FALSE(pool_->one_for_idle_link());  // the daemon may run it
+  pool_->reset();
+  EXPECT_FALSE(pool_->one_for_idle_link());
 }
 
 TEST_F(LinksTest, FirstInFirstOutThroughTheSpill) {
@@ -608,10 +655,41 @@ TEST_F(LinksTest, ACancelDoesNotOvertakeItsTask) {
   EXPECT_FALSE((*links_)[link].killed);
   ASSERT_TRUE(links_->transmit(link));
   ASSERT_TRUE(links_->tell_sent(*pool_, link));
-  EXPECT_EQ((*links_)[link].control.size(), 1U);
   links_->settle(*pool_, link);
+  EXPECT_EQ((*links_)[link].answers.size(), 1U);  // it found the task, which had not begun
   links_->tell_answer(*pool_, link);
   EXPECT_TRUE(world_->all_free());
+}
+
+// A small task is "sent" once it is copied: all that was to be said of it by then goes behind the copy.
+TEST_F(LinksTest, ACancelDoesNotOvertakeACopyOfItsTask) {
+  make();
+  const std::uint32_t link = join();
+  const std::uint32_t task = submit();
+  pool_->cancel(task, ErrorCode::kCancelled, 10);
+  ASSERT_TRUE(links_->copy(*pool_, link));
+  EXPECT_TRUE((*links_)[link].control.empty());
+  links_->settle(*pool_, link);
+  EXPECT_EQ(links_->begin(link), nullptr);
+  EXPECT_EQ((*links_)[link].answers.size(), 1U);
+  links_->tell_answer(*pool_, link);
+  EXPECT_TRUE(world_->all_free());
+}
+
+TEST_F(LinksTest, ARetractionDoesNotOvertakeACopyOfItsTask) {
+  make_prefetching(1);
+  const std::uint32_t first = join();
+  const std::uint32_t a = submit(), b = submit();
+  const std::uint32_t second = join();  // idle: b is asked back
+  while (links_->copy(*pool_, first)) {
+  }
+  EXPECT_TRUE((*links_)[first].control.empty());
+  links_->settle(*pool_, first);
+  ASSERT_EQ((*links_)[first].answers.size(), 1U);
+  links_->tell_answer(*pool_, first);
+  feed_if_hungry();
+  EXPECT_EQ(in_hand(second), Tasks{b});
+  EXPECT_EQ(in_hand(first), Tasks{a});
 }
 
 TEST_F(LinksTest, ACancelledTaskThatWaitsBehindAnotherKillsNobody) {

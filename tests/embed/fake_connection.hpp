@@ -40,6 +40,13 @@ class FakeConnection final : public net::Connection {
     sent.push_back(std::move(message));
     sent.back().body = ticket == 0 ? std::span<const std::byte>(sent.back().copy) : body;
   }
+  SentNow send_now(std::uint16_t type, std::uint64_t id, std::span<const std::byte> head,
+                   std::span<const std::byte> body, bool) noexcept override {
+    if (takes_now != SentNow::kNo) {
+      send(type, net::Lane::kData, id, head, body, 0);
+    }
+    return takes_now;
+  }
   void close(const std::string& reason) override { close_reason = close_reason.empty() ? reason : close_reason; }
   void set_watchful(bool) override {}
   std::uint64_t unsent_bytes() const override { return 0; }
@@ -83,6 +90,7 @@ class FakeConnection final : public net::Connection {
     sink_.on_closed(reason);
   }
 
+  SentNow takes_now = SentNow::kNo;
   std::vector<SentMessage> sent;
   std::string close_reason;  // of the first close()
   std::string rejected;

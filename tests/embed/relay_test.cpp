@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -118,12 +119,23 @@ class FakeEvaluator {
     position_ = 0;
     at_ = 0;
     port_.clear_current();
+    bool told = false;
+    if (exit != nullptr) {
+      const LinkResult result{static_cast<ResultStatus>(slot().result_status), 0, slot().elapsed_ns};
+      told = exit->tell(claim_.slot, claim_.generation, result,
+                        std::as_bytes(std::span(slot().result, slot().result_bytes)));
+    }
+    if (between) {
+      between();
+    }
     bool signal = false;
     ASSERT_TRUE(port_.complete(claim_, &signal));
-    if (signal) {
+    if (told ? !exit->may_rest(claim_.slot, claim_.generation) : signal) {
       segment_.doorbell().signal();
     }
   }
+  DirectExit* exit = nullptr;     // what small results go through, as the evaluator's do
+  std::function<void()> between;  // a result's being told and its task's being DONE
   void leave(std::uint32_t reason) {
     port_.record().exit_code.store(reason, std::memory_order_relaxed);
     port_.record().state.store(static_cast<std::uint32_t>(runtime::DaemonState::kLeaving), std::memory_order_release);
@@ -156,14 +168,15 @@ bool same(std::span<const std::byte> a, std::span<const std::byte> b) {
 
 class RelayTest : public ::testing::Test {
  protected:
-  explicit RelayTest(bool interrupt_at_end = true) {
+  explicit RelayTest(bool interrupt_at_end = true, bool direct = false) {
+    exit_ = direct ? std::make_unique<DirectExit>() : nullptr;
     std::string error;
     segment_ = PrivateSegment::create(16 * kMb, &error);
     if (!segment_) {
       throw std::runtime_error(error);
     }
     evaluator_ = std::make_unique<FakeEvaluator>(*segment_);
-    relay_ = std::make_unique<Relay>(*segment_, process_, RelayOptions{interrupt_at_end, {0xEE, 0xEF}});
+    relay_ = std::make_unique<Relay>(*segment_, process_, RelayOptions{interrupt_at_end, {0xEE, 0xEF}}, exit_.get());
     const dispatch::LinkGreeting greeting = own_greeting();
     connection_ = std::make_unique<FakeConnection>(*relay_, bytes_of(greeting));
     relay_->set_connection(connection_.get());
@@ -220,6 +233,7 @@ class RelayTest : public ::testing::Test {
   std::uint64_t host_bytes() { return segment_->arena().use().bytes_in_use; }
 
   FakeProcess process_;
+  std::unique_ptr<DirectExit> exit_;
   std::unique_ptr<PrivateSegment> segment_;
   std::unique_ptr<FakeEvaluator> evaluator_;
   std::unique_ptr<Relay> relay_;
@@ -228,6 +242,16 @@ class RelayTest : public ::testing::Test {
 
 struct FinishingRelayTest : RelayTest {
   FinishingRelayTest() : RelayTest(false) {}
+};
+
+// With an evaluator that sends results itself.
+struct DirectRelayTest : RelayTest {
+  DirectRelayTest() : RelayTest(true, true) {
+    exit_->open(connection_.get(), nullptr);
+    evaluator_->exit = exit_.get();
+    connection_->takes_now = net::Connection::SentNow::kAll;
+    welcome();
+  }
 };
 
 // --- Beginning ---------------------------------------------------------------------------------------------
@@ -327,6 +351,118 @@ TEST_F(RelayTest, KindsRunInTheOrderInWhichTheyCame) {
     evaluator_->complete({});
   }
 }
+
+// --- Results that the evaluator sends itself ---------------------------------------------------------------
+
+TEST_F(DirectRelayTest, ALoneResultWakesNobody) {
+  for (std::uint64_t id = 1; id < 3 * PrivateSegment::kSlots; ++id) {
+    task(id, pattern(10, 1));
+    ASSERT_TRUE(evaluator_->claim());
+    evaluator_->complete(pattern(20, static_cast<int>(id)), ResultStatus::kError);
+    ASSERT_FALSE(ring());
+    ASSERT_EQ(connection_->sent.size(), id);
+    const SentMessage& message = connection_->sent.back();
+    EXPECT_EQ(message.type, type_of(LinkMessage::kResult));
+    EXPECT_EQ(message.id, id);
+    EXPECT_TRUE(same(message.body, pattern(20, static_cast<int>(id))));
+    EXPECT_EQ(status_of(id - 1), ResultStatus::kError);
+  }
+  relay_->on_doorbell();
+  EXPECT_EQ(connection_->sent.size(), 3U * PrivateSegment::kSlots - 1);
+}
+
+TEST_F(DirectRelayTest, OfSeveralTasksTheRelayIsTold) {
+  task(1, pattern(10, 1));
+  task(2, pattern(10, 2));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(evaluator_->claim());
+    evaluator_->complete(pattern(5, i));
+  }
+  EXPECT_TRUE(connection_->sent.empty());
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(connection_->sent.size(), 2U);
+  task(3, pattern(10, 3));  // alone again
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete({});
+  EXPECT_FALSE(ring());
+  EXPECT_EQ(connection_->sent.size(), 3U);
+}
+
+// The relay looked for what is done a moment too early: it must be waked, or what waits for it would wait for ever.
+TEST_F(DirectRelayTest, ATaskThatComesInBetweenIsNotForgotten) {
+  task(1, pattern(10, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->between = [&] {
+    for (std::uint64_t id = 2; id < 10; ++id) {
+      task(id, pattern(10, 1));
+    }
+  };
+  evaluator_->complete(pattern(5, 1));
+  evaluator_->between = nullptr;
+  ASSERT_TRUE(ring());
+  ASSERT_EQ(connection_->sent.size(), 1U);  // and not twice
+  for (std::uint64_t id = 2; id < 10; ++id) {
+    ASSERT_TRUE(evaluator_->claim()) << id;
+    evaluator_->complete({});
+    ring();
+  }
+  ASSERT_EQ(connection_->sent.size(), 9U);
+  EXPECT_EQ(connection_->sent.back().id, 9U);
+}
+
+TEST_F(DirectRelayTest, WhatTheConnectionDoesNotTakeGoesThroughTheRelay) {
+  connection_->takes_now = net::Connection::SentNow::kNo;
+  task(1, pattern(10, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete(pattern(5, 1));
+  EXPECT_TRUE(connection_->sent.empty());
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(connection_->sent.size(), 1U);
+}
+
+TEST_F(DirectRelayTest, LargeArgumentsAreGivenBackByTheRelay) {
+  task(1, pattern(kMb, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete(pattern(5, 1));
+  ASSERT_TRUE(ring());
+  EXPECT_EQ(host_bytes(), 0U);
+  EXPECT_EQ(connection_->sent.size(), 1U);
+}
+
+TEST_F(DirectRelayTest, OrdersForATaskWhoseResultHasLeftDoNothing) {
+  task(1, pattern(10, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete({});
+  host(LinkMessage::kCancel, 1);
+  host(LinkMessage::kRetract, 1);
+  EXPECT_EQ(process_.interrupts, 0);
+  EXPECT_EQ(connection_->sent.size(), 1U);
+  exit_->close();
+  connection_->end("closed");
+  EXPECT_EQ(process_.ends, 1);
+  EXPECT_EQ(process_.interrupts, 0);
+}
+
+TEST_F(DirectRelayTest, AnEvaluatorThatLeavesHasToldAll) {
+  task(1, pattern(10, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->complete({});
+  evaluator_->leave(0);
+  ASSERT_TRUE(ring());
+  EXPECT_THAT(sent_types(), ElementsAre(type_of(LinkMessage::kResult), type_of(LinkMessage::kLeaving)));
+  EXPECT_EQ(process_.left, 1);
+}
+
+TEST_F(DirectRelayTest, AfterItsEndTheExitTakesNothing) {
+  task(1, pattern(10, 1));
+  ASSERT_TRUE(evaluator_->claim());
+  exit_->close();
+  evaluator_->complete({});
+  EXPECT_TRUE(connection_->sent.empty());
+  EXPECT_TRUE(ring());
+}
+
+// --- Arguments and results of any size ---------------------------------------------------------------------
 
 TEST_F(RelayTest, ALargeArgumentIsReceivedIntoTheArenaAndCanBeViewed) {
   welcome();

@@ -254,7 +254,8 @@ TEST_P(Silence, OfAWatchedPeerEndsItAndAnAnswerDoesNot) {
   run_until([&] { return answering.end.opened && host.ends.size() == 1; });
   UniqueFd silent = stranger(host);
   UniqueFd unwatched = stranger(host);
-  for (const int fd : {silent.get(), unwatched.get()}) {
+  UniqueFd again = stranger(host);
+  for (const int fd : {silent.get(), unwatched.get(), again.get()}) {
     Handshake dialler(Handshake::Role::kDialler, config, opened_tls_library());
     write_all(fd, frame(NetMessage::kHello, body_of(dialler.start())) + frame(NetMessage::kProof, ""));
     const std::size_t before = host.ends.size();
@@ -264,8 +265,19 @@ TEST_P(Silence, OfAWatchedPeerEndsItAndAnAnswerDoesNot) {
   host.ends[1].connection->set_watchful(true);
   host.ends[2].connection->set_watchful(true);
   host.ends[2].connection->set_watchful(false);
-  run_until([&] { return host.ends[1].closes == 1; });
-  EXPECT_THAT(host.ends[1].closed, HasSubstr("nothing was heard from the other side for 20 s"));
+  // Watched once more by a message that does not go through the reactor.
+  host.ends[3].connection->set_watchful(true);
+  host.ends[3].say("a task");
+  run_what_is_there();
+  host.ends[3].connection->set_watchful(false);
+  run_until([&] {
+    run_what_is_there();
+    return host.ends[3].connection->send_now(9, 1, {}, {}, true) == Connection::SentNow::kAll;
+  });
+  run_until([&] { return host.ends[1].closes == 1 && host.ends[3].closes == 1; });
+  for (const std::size_t end : {1, 3}) {
+    EXPECT_THAT(host.ends[end].closed, HasSubstr("nothing was heard from the other side for 20 s"));
+  }
   EXPECT_EQ(host.ends[0].closes, 0);
   EXPECT_EQ(host.ends[2].closes, 0);
   EXPECT_TRUE(answering.end.messages.empty());

@@ -419,11 +419,20 @@ void Host::close_profile(Profile& profile, bool kill_busy) {
   reactor_->wake();
 }
 
+// A task that a link waits for. If there is more to send, the reactor sends it together.
+void Host::send_at_once(Profile& profile) {
+  if (!profile.links.waiting() && profile.pool().one_for_idle_link()) {
+    profile.pool().feed_links();
+    profile.links.send_now(profile);
+  }
+}
+
 void Host::settle(Profile& profile) {
   flush_spawns(profile);
   if (profile.pool().has_notifications()) {
     profile.doorbell().signal();  // the R thread harvested what a promise waits for: the reactor tells it
   }
+  send_at_once(profile);
   const std::uint64_t deadline = profile.next_deadline_ns();
   const bool for_links = profile.links.waiting() || profile.pool().links_hungry();
   const bool earlier = deadline != 0 && (timer_deadline_ns_ == 0 || deadline < timer_deadline_ns_);

@@ -138,6 +138,7 @@ class Host {
   void collect_finished();
   void after_change(Profile& profile);
   void feed_links(Profile& profile);
+  void send_at_once(Profile& profile);
   void wake_host_thread();
 
   void flush_spawns(Profile& profile);

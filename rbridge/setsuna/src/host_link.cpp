@@ -30,6 +30,11 @@ void HostLink::send_task(std::uint64_t id, const dispatch::LinkTask& head, std::
                     small ? 0 : ticket_for(false, id));
 }
 
+net::Connection::SentNow HostLink::send_task_now(std::uint64_t id, const dispatch::LinkTask& head,
+                                                 std::span<const std::byte> body) {
+  return connection_->send_now(type_of(LinkMessage::kTask), id, bytes_of(head), body, true);
+}
+
 void HostLink::send_constant(std::uint64_t key, std::span<const std::byte> body) {
   connection_->send(type_of(LinkMessage::kConstant), Lane::kData, key, {}, body, ticket_for(true, key));
 }
@@ -40,9 +45,13 @@ void HostLink::send_forget(std::uint64_t key) {
 
 void HostLink::send_control(LinkMessage what, std::uint64_t id) { connection_->send_control(type_of(what), id); }
 
-void HostLink::cancel_element(std::uint64_t id, std::uint32_t position) {
+void HostLink::send_order(LinkMessage what, std::uint64_t id, bool behind) {
+  connection_->send(type_of(what), behind ? Lane::kData : Lane::kControl, id, {}, {}, 0);
+}
+
+void HostLink::cancel_element(std::uint64_t id, std::uint32_t position, bool behind) {
   const dispatch::LinkCancel head{position};
-  connection_->send_control(type_of(LinkMessage::kCancel), id, bytes_of(head));
+  connection_->send(type_of(LinkMessage::kCancel), behind ? Lane::kData : Lane::kControl, id, bytes_of(head), {}, 0);
 }
 
 void HostLink::stop(bool final) {

@@ -1,5 +1,5 @@
-// The host's end of one connection to a remote daemon. Reactor thread. Lives from the peer's proof of who it is until the
-// connection has ended, which may be after its profile.
+// The host's end of one connection to a remote daemon. Reactor thread, but where it says otherwise. Lives from the peer's
+// proof of who it is until the connection has ended, which may be after its profile.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +24,16 @@ class HostLink final : public net::ConnectionSink {
 
   // Under the host's mutex. Bodies stay where they are until they are sent; a small one is copied.
   void send_task(std::uint64_t id, const dispatch::LinkTask& head, std::span<const std::byte> body, bool small);
+  // Any thread; see net::Connection::send_now().
+  net::Connection::SentNow send_task_now(std::uint64_t id, const dispatch::LinkTask& head,
+                                         std::span<const std::byte> body);
+  void resume() { connection_->resume(); }
   void send_constant(std::uint64_t key, std::span<const std::byte> body);
   void send_forget(std::uint64_t key);
   void send_control(dispatch::LinkMessage what, std::uint64_t id);
-  void cancel_element(std::uint64_t id, std::uint32_t position);
+  // `behind`: after the tasks that wait to be sent, not before them.
+  void send_order(dispatch::LinkMessage what, std::uint64_t id, bool behind);
+  void cancel_element(std::uint64_t id, std::uint32_t position, bool behind);
   void stop(bool final);
   // Its process ends, and if it does not hear that, the link does.
   void kill();

@@ -10,6 +10,7 @@
 #include "guard.hpp"
 #include "interrupt_watch.hpp"
 #include "rbridge/codec/codec.hpp"
+#include "rbridge/embed/evaluator.hpp"
 #include "rbridge/embed/relay_thread.hpp"
 #include "rbridge/embed/scrub.hpp"
 #include "runtime/futex.hpp"
@@ -17,6 +18,7 @@
 namespace {
 
 using setsuna::embed::DialRequest;
+using setsuna::embed::Evaluator;
 using setsuna::embed::PrivateSegment;
 using setsuna::embed::RelayThread;
 using setsuna::host::guarded;
@@ -109,6 +111,7 @@ SEXP relay_wait() {
   if (!done) {
     Rf_errorcall(R_NilValue, "daemon(): %s", setsuna::host::guard_message);
   }
+  Evaluator::set_exit(&relay.exit());
   const char* names[] = {"link", "stream", "place", "hooks", ""};
   SEXP out = PROTECT(Rf_mkNamed(VECSXP, names));
   SEXP link = SET_VECTOR_ELT(out, 0, Rf_allocVector(INTSXP, 5));
@@ -137,6 +140,7 @@ SEXP relay_finish() {
 
 // Whatever the state, nothing is left afterwards that could act upon this process.
 SEXP relay_end() {
+  Evaluator::set_exit(nullptr);
   if (current()) {
     current()->give_up();
     current().reset();
