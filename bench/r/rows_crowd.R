@@ -7,16 +7,18 @@ crowd_script <- function(program, wait_s) c(
   "suppressMessages(library(setsuna))",
   "now <- function() as.numeric(unclass(Sys.time()))",
   "private_kb <- function() as.numeric(sub('[^0-9]*([0-9]+).*', '\\\\1', grep('^Pss_Anon', readLines('/proc/self/smaps_rollup'), value = TRUE)))",
-  "cpu_ms <- function() sum(as.numeric(sub(' .*', '', vapply(Sys.glob('/proc/self/task/*/schedstat'), readLines, '')))) / 1e6",
+  "ms <- function(lines) sum(as.numeric(sub(' .*', '', lines))) / 1e6",
   "invisible(daemons(url = 'tcp://127.0.0.1:0'))",
   "token <- sub(\".*token='([0-9a-f]+)'.*\", '\\\\1', launch_remote(status()$url[1L]))",
   "for (i in 1:20) status()", "invisible(gc()); before <- private_kb()",
   sprintf("system(paste('echo', token, '| %s', status()$url[1L], '%d > /dev/null'), wait = FALSE)", program, crowd_size),
   sprintf("while (info()[['connections']] < %d) msleep(50)", crowd_size),
   sprintf("msleep(1000); invisible(gc()); each <- (private_kb() - before) / %d", crowd_size),
-  # Looking takes time itself, as much as between two looks at once.
-  "for (i in 1:20) cpu_ms(); first <- cpu_ms(); second <- cpu_ms()",
-  sprintf("msleep(%d); used <- max(0, cpu_ms() - second - (second - first)) / %g", as.integer(wait_s * 1000), wait_s),
+  # Another process looks, before and after: by looking this one would use time itself.
+  "look <- paste0('cat /proc/', Sys.getpid(), '/task/*/schedstat')",
+  sprintf("seen <- system(sprintf('a=$(%%s); sleep %g; b=$(%%s); echo \"$a\"; echo -; echo \"$b\"', look, look), intern = TRUE)", wait_s),
+  "cut <- which(seen == '-')",
+  sprintf("used <- (ms(seen[-seq_len(cut)]) - ms(seen[seq_len(cut - 1L)])) / %g", wait_s),
   "took <- vapply(1:50, function(i) { start <- now(); status(); now() - start }, 0)",
   "invisible(daemons(0))", "cat('\\n', each, ' ', used, ' ', median(took) * 1e3, sep = '')"
 )
