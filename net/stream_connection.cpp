@@ -320,7 +320,9 @@ std::array<iovec, Reactor::kMaxSendPieces> StreamCore::Flight::gather(std::size_
 // False: there is nothing.
 bool StreamCore::fill(Flight& flight) {
   flight.wire.clear();
-  flight.wire.swap(rest_);
+  if (!rest_.empty()) {
+    flight.wire = std::exchange(rest_, {});  // not by swap(): it would keep what a batch took, and while idle, too
+  }
   flight.batch.tickets.clear();
   flight.batch.total_bytes = 0;
   if (setup_.layers.empty()) {

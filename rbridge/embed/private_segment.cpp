@@ -78,7 +78,11 @@ PrivateSegment::Descriptors PrivateSegment::descriptors() const {
 }
 
 Room PrivateSegment::reserve(std::uint64_t bytes) {
-  const runtime::Block block = arena_.alloc(bytes);
+  runtime::Block block = arena_.alloc(bytes);
+  if (!block && !held_.empty()) {
+    sweep_held();  // views may have gone since the last time
+    block = arena_.alloc(bytes);
+  }
   if (!block) {
     return {};
   }

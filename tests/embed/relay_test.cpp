@@ -429,6 +429,26 @@ TEST_F(DirectRelayTest, LargeArgumentsAreGivenBackByTheRelay) {
   EXPECT_EQ(connection_->sent.size(), 1U);
 }
 
+// The relay has not looked since the view went: it must look before it says that there is no room.
+TEST_F(DirectRelayTest, WhatNobodyViewsAnyMoreMakesRoom) {
+  host(LinkMessage::kConstant, 77, {}, pattern(10 * kMb, 9));
+  task(1, pattern(1, 0), 77, TaskKind::kMapElement);
+  ASSERT_TRUE(evaluator_->claim());
+  const std::uint16_t hold = evaluator_->slot().const_block;
+  evaluator_->port().hold(hold);
+  evaluator_->complete({});
+  host(LinkMessage::kForget, 77);
+  task(2, pattern(1, 0));
+  ASSERT_TRUE(evaluator_->claim());
+  evaluator_->port().unhold(hold);
+  evaluator_->complete({});
+  ASSERT_FALSE(ring());
+  host(LinkMessage::kConstant, 78, {}, pattern(10 * kMb, 8));
+  task(3, pattern(1, 0), 78, TaskKind::kMapElement);
+  ASSERT_TRUE(evaluator_->claim());
+  EXPECT_EQ(evaluator_->slot().const_bytes, 10 * kMb);
+}
+
 TEST_F(DirectRelayTest, OrdersForATaskWhoseResultHasLeftDoNothing) {
   task(1, pattern(10, 1));
   ASSERT_TRUE(evaluator_->claim());
