@@ -186,7 +186,10 @@ bool attach(const setsuna::embed::DaemonLink& link) {
 }
 
 void go_online() {
-  if (going_online) ::_exit(kFailedStart);  // it failed, in R: there is no memory
+  if (going_online) {  // it failed, in R
+    std::fputs("setsuna: a daemon cannot start: R has no memory for it\n", stderr);
+    ::_exit(kFailedStart);
+  }
   going_online = true;
   daemon_tempdir();
   setsuna::embed::set_planned_threads();
