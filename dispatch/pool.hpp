@@ -303,6 +303,7 @@ class Pool final : private HarvestSink, private ReapSink {
   bool is_range(std::uint32_t slot) const { return slot < slots_.size() && slots_[slot].range != kNoIndex; }
   MapPace& pace_of(std::uint32_t constant);
   std::uint32_t consumers(std::uint32_t queue) const;
+  std::uint32_t count_for_range(std::uint32_t front, std::uint32_t most) const;
   bool place_elements(std::uint32_t queue);
   std::uint32_t place_range(std::uint32_t queue, std::uint32_t count);
   void take_from_fifo(MapRange& range, std::uint32_t queue, std::uint32_t count, std::uint32_t constant);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "dispatch/pool.hpp"
+#include "dispatch/range_stream.hpp"
 #include "runtime/assert.hpp"
 
 namespace setsuna::dispatch {
@@ -17,6 +18,12 @@ namespace {
 // outcomes do not wait for the range's end.
 constexpr std::uint64_t kLookNs = 4'000'000;
 constexpr std::uint64_t kIndexBytes = sizeof(std::uint64_t);
+
+std::uint32_t element_of(const Task& task) {
+  std::uint64_t element = 0;
+  std::copy_n(task.small, kIndexBytes, reinterpret_cast<std::uint8_t*>(&element));
+  return static_cast<std::uint32_t>(element);
+}
 
 }  // namespace
 
@@ -73,6 +80,23 @@ void Pool::submit_map(const MapSpec& spec, std::uint64_t now_ns, std::uint32_t* 
   refill();
 }
 
+// Of the elements from `front` on, at most `most`: those of its map, in ascending order. What two ranges have given back need
+// not ascend.
+std::uint32_t Pool::count_for_range(std::uint32_t front, std::uint32_t most) const {
+  std::uint32_t count = 1;
+  std::uint32_t last = front;
+  for (std::uint32_t index = table_[front].next; index != kNoTask && count < most; index = table_[index].next) {
+    const Task& task = table_[index];
+    if (!task.indexed || task.constant() != table_[front].constant() || task.state != TaskState::kSpilled ||
+        element_of(task) <= element_of(table_[last])) {
+      break;
+    }
+    last = index;
+    ++count;
+  }
+  return count;
+}
+
 // The element at the queue's front, and others behind it, leave for a slot. False: they wait, for a slot or because enough
 // has been placed; then the queue tells when it runs low.
 bool Pool::place_elements(std::uint32_t queue) {
@@ -86,14 +110,7 @@ bool Pool::place_elements(std::uint32_t queue) {
       return false;
     }
   }
-  const std::uint32_t count = pace.range_size(count_consumers);
-  std::uint32_t found = 0;
-  for (std::uint32_t index = front; index != kNoTask && found < count; index = table_[index].next, ++found) {
-    const Task& task = table_[index];
-    if (!task.indexed || task.constant() != table_[front].constant() || task.state != TaskState::kSpilled) {
-      break;
-    }
-  }
+  std::uint32_t found = count_for_range(front, pace.range_size(count_consumers));
   if (found > 1) {
     if (place_range(queue, found) == 0) {
       queue_.set_low_water(0);
@@ -124,9 +141,8 @@ std::uint32_t Pool::place_range(std::uint32_t queue, std::uint32_t count) {
   std::array<std::uint32_t, runtime::kRangeMax> elements;
   std::uint32_t index = front;
   for (std::uint32_t i = 0; i < count; ++i, index = table_[index].next) {
-    std::uint64_t element = 0;
-    std::copy_n(table_[index].small, kIndexBytes, reinterpret_cast<std::uint8_t*>(&element));
-    elements[i] = static_cast<std::uint32_t>(element);
+    elements[i] = element_of(table_[index]);
+    SETSUNA_ASSERT(i == 0 || elements[i] > elements[i - 1]);
   }
   SlotContent content = content_for(front);
   content.kind = TaskKind::kMapRange;
@@ -233,13 +249,10 @@ void Pool::read_entries(std::uint32_t slot) {
 void Pool::give_back_elements(std::uint32_t slot, std::uint64_t positions) {
   SlotUse& use = slots_[slot];
   MapRange& range = ranges_[use.range];
-  StreamState stream = range.stream;
+  RangeStream stream(range.elements[0], range.stream);
   std::array<StreamState, runtime::kRangeMax> streams;
   for (std::uint32_t i = 0; range.has_stream && i < range.count; ++i) {
-    for (std::uint32_t from = i == 0 ? range.elements[0] : range.elements[i - 1]; from < range.elements[i]; ++from) {
-      stream = next_stream(stream);
-    }
-    streams[i] = stream;
+    streams[i] = stream.of(range.elements[i]);
   }
   for (std::uint32_t i = range.count; i-- > 0;) {
     const std::uint32_t index = range.tasks[i];

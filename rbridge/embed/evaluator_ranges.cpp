@@ -89,15 +89,9 @@ bool must_end_range() {
 }
 
 void enter_range_stream(const Slot& slot, std::uint32_t element) {
-  if ((slot.flags & runtime::kTaskHasStream) == 0) {
-    return;
+  if ((slot.flags & runtime::kTaskHasStream) != 0) {
+    enter_stream(hand.stream.of(element).data());
   }
-  for (; hand.stream_element < element; ++hand.stream_element) {
-    hand.stream = dispatch::next_stream(hand.stream);
-  }
-  std::int32_t stream[6];
-  std::memcpy(stream, hand.stream.data(), sizeof(stream));
-  enter_stream(stream);
 }
 
 // Evaluates the element at hand.position; its entry is published afterwards. A jump goes to finish_element_error().
@@ -214,8 +208,11 @@ void begin_range(const Slot& slot) {
   hand.in_range = true;
   hand.count =
       std::min<std::uint32_t>(static_cast<std::uint32_t>(slot.arg_bytes / sizeof(std::uint32_t)), runtime::kRangeMax);
-  std::memcpy(&hand.stream_element, slot.arg, sizeof(hand.stream_element));
-  std::memcpy(hand.stream.data(), slot.rng, sizeof(slot.rng));
+  std::uint32_t first = 0;
+  std::memcpy(&first, slot.arg, sizeof(first));
+  dispatch::StreamState stream;
+  std::memcpy(stream.data(), slot.rng, sizeof(slot.rng));
+  hand.stream = dispatch::RangeStream(first, stream);
   hand.range_since_ns = hand.started_ns;
   run_range();
 }

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "dispatch/rng_stream.hpp"
+#include "dispatch/range_stream.hpp"
 #include "rbridge/codec/codec.hpp"
 #include "rbridge/embed/constant_cache.hpp"
 #include "rbridge/embed/direct_exit.hpp"
@@ -73,8 +73,7 @@ struct InHand {
   std::uint32_t largest = 0;
   std::uint32_t evaluated = 0;
   std::uint64_t range_since_ns = 0;
-  std::uint32_t stream_element = 0;
-  dispatch::StreamState stream{};  // of stream_element
+  dispatch::RangeStream stream;
 };
 extern InHand hand;
 extern bool has_pending;      // a task is claimed from the ready queue while the mailbox has something to do first

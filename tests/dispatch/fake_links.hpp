@@ -30,6 +30,7 @@ class FakeLinks final : public LinkPort {
     std::uint32_t position = 0;         // kCancelElement
     std::uint64_t taken = 0;            // of a range: elements that will not begin, and those that have
     bool told = false;                  // the pool knows that it has left
+    StreamState stream = {};            // of a task that has one
 
     bool is_range() const { return kind == Kind::kTask && content.kind == TaskKind::kMapRange; }
     std::uint32_t count() const { return static_cast<std::uint32_t>(bytes.size() / 4); }
@@ -356,6 +357,9 @@ class FakeLinks final : public LinkPort {
       message.bytes.assign(content.inline_arg, content.inline_arg + content.arg_bytes);
     } else {
       message.area = content.arg_offset;
+    }
+    if (content.stream != nullptr) {
+      std::copy_n(content.stream, message.stream.size(), message.stream.begin());
     }
     expect_intact(message);
     up(link).outbox.push_back(message);

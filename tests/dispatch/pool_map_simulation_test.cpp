@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "dispatch/range_stream.hpp"
 #include "fake_links.hpp"
 #include "fake_world.hpp"
 
@@ -41,7 +42,7 @@ class MapSimulation {
     config.dispatcher = shape.dispatcher;
     config.seeded = shape.seeded;
     config.prefetch = shape.prefetch;
-    config.stream = stream_from_seed(static_cast<std::int32_t>(seed));
+    config.stream = stream_ = stream_from_seed(static_cast<std::int32_t>(seed));
     config.daemon_max = 6;
     config.cancel_grace_ns = 50;
     pool_ = std::make_unique<Pool>(config, world_, world_, world_, &links_);
@@ -152,6 +153,7 @@ class MapSimulation {
     std::uint32_t queue = 0;
     const std::uint32_t index = pool_->submit(spec, now_ns_, &wake, &queue);
     ASSERT_FALSE(tasks_.contains(index)) << "a task index in use was given out again";
+    stream_ = spec.kind == TaskKind::kEverywhere ? stream_ : next_stream(stream_);
     tasks_[index] = expected;
   }
 
@@ -174,6 +176,7 @@ class MapSimulation {
         expected.element = true;
         expected.name = (key << 32) | (spec.first + i);
         tasks_[tasks[i]] = expected;
+        streams_[expected.name] = stream_ = next_stream(stream_);
       }
       spec.first += spec.count;
     }
@@ -206,13 +209,22 @@ class MapSimulation {
     }
     if (world_.begin_element(d)) {
       element_begun_[d] = true;
-      note_begun((keys_[slot.content.const_offset] << 32) | world_.range_element(d, slot.progress));
+      const std::uint32_t element = world_.range_element(d, slot.progress);
+      const std::uint64_t name = (keys_[slot.content.const_offset] << 32) | element;
+      note_begun(name);
+      const StreamState first = world_.streams[world_.daemon(d).running];
+      expect_stream(name, RangeStream(world_.range_element(d, 0), first).of(element));
     }
   }
 
   void note_begun(std::uint64_t name) {
     begun_.insert(name);
     EXPECT_LE(++runs_[name], 1 + again_[name]) << "an element was begun too often";
+  }
+
+  // Of a map's element: the one that it would have had, had it gone alone.
+  void expect_stream(std::uint64_t name, const StreamState& stream) {
+    EXPECT_TRUE(!shape_.seeded || stream == streams_[name]) << "element " << (name & 0xFFFFFFFF) << " of map " << (name >> 32);
   }
 
   // --- Remote daemons ---
@@ -270,6 +282,7 @@ class MapSimulation {
       const FakeLinks::Message* message = links_.begin(link);
       if (message != nullptr && is_element(*message)) {
         note_begun(name_of(*message, 0));
+        expect_stream(name_of(*message, 0), message->stream);
       }
     } else if (!links_.in_range(link)) {
       links_.complete(link);
@@ -284,7 +297,10 @@ class MapSimulation {
     } else {
       const std::uint32_t position = links_[link].range.progress;
       if (links_.begin_element(link)) {
-        note_begun(name_of(links_.running(link), position));
+        const FakeLinks::Message& message = links_.running(link);
+        note_begun(name_of(message, position));
+        expect_stream(name_of(message, position),
+                      RangeStream(message.element(0), message.stream).of(message.element(position)));
       }
     }
   }
@@ -407,7 +423,9 @@ class MapSimulation {
     if ((slot.content.flags & runtime::kTaskIndexed) != 0 && slot.content.kind == TaskKind::kMapElement) {
       std::uint64_t element = 0;
       std::memcpy(&element, slot.bytes.data(), sizeof(element));
-      note_begun((keys_[slot.content.const_offset] << 32) | element);
+      const std::uint64_t name = (keys_[slot.content.const_offset] << 32) | element;
+      note_begun(name);
+      expect_stream(name, world_.streams[world_.daemon(d).running]);
     }
     return true;
   }
@@ -545,6 +563,8 @@ class MapSimulation {
   Trace trace_{+[]() -> std::uint64_t { return 1; }, 16 * Trace::kChunk};
   std::unique_ptr<Pool> pool_;
   std::map<std::uint32_t, Expectation> tasks_;
+  StreamState stream_{};                          // of the last task
+  std::map<std::uint64_t, StreamState> streams_;  // by the name of an element
   std::uint64_t now_ns_ = 1;
   std::uint64_t next_block_ = 0;
   std::uint64_t maps_ = 0;

@@ -30,6 +30,20 @@ test_that("with a seed results are those of nextRNGStream(), for any number of d
   expect_identical(with(daemons(1, seed = -5), mirai(rnorm(3))[]), streams(-5, 1, function() rnorm(3))[[1L]])
 })
 
+test_that("elements that change daemons keep their streams", {
+  expected <- streams(123, 400, function() runif(1))
+  for (i in 1:5) {
+    pool(3, seed = 123)
+    # A slow element holds the range up that it is in: what is behind it goes to others.
+    got <- no_hang(mirai_map(1:400, function(i) {
+      if (i %% 41 == 0) Sys.sleep(0.012)
+      runif(1)
+    })[])
+    expect_identical(got, expected)
+    daemons(0)
+  }
+})
+
 test_that("without a seed no two daemons and no two sessions draw the same", {
   pool(2)
   pairs <- unlist(lapply(1:5, function(i) on_each(2, function() runif(1))))
