@@ -47,9 +47,9 @@ constexpr std::uint64_t range_bits(std::uint32_t count) {
 }
 
 struct MapRange {
-  std::array<std::uint32_t, runtime::kRangeMax> tasks;  // kNoTask: resolved, or given back
+  std::array<std::uint32_t, runtime::kRangeMax> tasks;     // kNoTask: resolved, or given back
   std::array<std::uint32_t, runtime::kRangeMax> elements;  // their numbers, ascending
-  std::uint64_t taken_back = 0;  // bits of elements that the host has taken
+  std::uint64_t taken_back = 0;                            // bits of elements that the host has taken
   std::uint32_t slot = 0;
   std::uint32_t count = 0;
   std::uint32_t read = 0;  // entries

@@ -224,7 +224,8 @@ class MapSimulation {
 
   // Of a map's element: the one that it would have had, had it gone alone.
   void expect_stream(std::uint64_t name, const StreamState& stream) {
-    EXPECT_TRUE(!shape_.seeded || stream == streams_[name]) << "element " << (name & 0xFFFFFFFF) << " of map " << (name >> 32);
+    EXPECT_TRUE(!shape_.seeded || stream == streams_[name])
+        << "element " << (name & 0xFFFFFFFF) << " of map " << (name >> 32);
   }
 
   // --- Remote daemons ---
