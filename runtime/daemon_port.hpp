@@ -176,6 +176,20 @@ class DaemonPort {
     return true;
   }
 
+  // Before the task is evaluated, if it will be done in a moment. If the host sleeps until then, it is woken now: its way back
+  // to a CPU, the longest part of a short round trip, passes meanwhile. It looks out for a while and sleeps again if that was
+  // too early; what wakes it after this daemon's death wakes it here, too.
+  void foretell(const Claim& claim) {
+    if (!host_gate_.take_slot(claim.slot)) {
+      return;
+    }
+    // Relaxed: a hint, for how long the host looks out.
+    record_.foretold.store(pack(claim), std::memory_order_relaxed);
+    if (SETSUNA_RULE(foretelling_wakes_the_host)) {
+      wake_host();
+    }
+  }
+
   void wake_host() {
     // ORDERING host/sleep: release; pairs with the acquire load before the host's wait.
     view_.host->futex.fetch_add(1, std::memory_order_release);
@@ -199,8 +213,7 @@ class DaemonPort {
   const QueueView<Atom>& view() const { return view_; }
   bool has_work() { return mailbox_.has_work() || ring_.has_work(); }
 
-  // slot and generation in one word; +1 keeps slot 0 of generation 0 apart from "none".
-  static std::uint64_t pack(const Claim& claim) { return ((std::uint64_t{claim.slot} + 1) << 32) | claim.generation; }
+  static std::uint64_t pack(const Claim& claim) { return task_key(claim.slot, claim.generation); }
 
  private:
   // The first task after an announcement may be another than the announced one, which then has the host's wake or, if the host

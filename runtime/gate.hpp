@@ -73,6 +73,16 @@ class Gate {
     }
   }
 
+  // Before the done bit of `slot` is set. True: the host waits for that and nothing else. The gate is closed, the caller wakes
+  // the host, which looks, and arms it again if it is too early.
+  bool take_slot(std::uint32_t slot) {
+    std::uint64_t bits = GateWord::slot(slot).bits();
+    // Relaxed: as disarm().
+    return word_->load(std::memory_order_relaxed) == bits &&
+           word_->compare_exchange_strong(bits, GateWord::closed().bits(), std::memory_order_relaxed,
+                                          std::memory_order_relaxed);
+  }
+
   // A hint, relaxed.
   bool armed() const { return word_->load(std::memory_order_relaxed) != GateWord::closed().bits(); }
 

@@ -146,7 +146,7 @@ class HostPort {
     // ORDERING current/cancel: acquire pairs with the release of the daemon's reread in cancelled().
     // Equivalent without release: nothing is read through the request.
     (mailed ? record.cancel_mailed : record.cancel)
-        .exchange(element | ((std::uint64_t{slot} + 1) << 32) | generation, std::memory_order_acq_rel);
+        .exchange(element | task_key(slot, generation), std::memory_order_acq_rel);
     return seen.owner();
   }
 
@@ -165,6 +165,13 @@ class HostPort {
   // Like request_cancel(), for the element that the owner has taken and not finished.
   std::uint32_t request_cancel_element(std::uint32_t slot, std::uint32_t generation, std::uint32_t position) {
     return request_cancel(slot, generation, std::uint64_t{position + 1} << 52);
+  }
+
+  // Any thread. The daemon that runs this task has foretold its end, which has not come yet.
+  bool foretold(std::uint32_t slot, std::uint32_t generation) const {
+    const SlotWord seen = word(slot);
+    return seen.state() == SlotState::kClaimed && seen.generation() == generation && seen.owner() != kHostOwner &&
+           view_.daemon(seen.owner()).foretold.load(std::memory_order_relaxed) == task_key(slot, generation);
   }
 
   // CLAIMED -> DOOMED: the caller must now kill the owner. False: it finished first; no kill. (mutex)

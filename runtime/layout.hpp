@@ -108,6 +108,7 @@ struct DaemonRecord {
   Atom<std::uint64_t> assigned;       // tasks claimed by this incarnation
   Atom<std::uint64_t> completed;      // tasks finished by this incarnation
   Atom<std::uint64_t> cancel_mailed;  // of a task of the mailbox
+  Atom<std::uint64_t> foretold;       // the task whose end the host was woken for before it came, as in `current`
   // Line 3: blocks that the host gives back: Treiber stack of segment offsets; only the host pushes, only the owner takes all.
   alignas(64) Atom<std::uint64_t> handback;
   // Line 4, 5: the mailbox's tickets.
@@ -199,6 +200,7 @@ constexpr std::uint64_t layout_hash() {
                                  kRangeMax,
                                  offsetof(DaemonRecord<std::atomic>, cancel),
                                  offsetof(DaemonRecord<std::atomic>, cancel_mailed),
+                                 offsetof(DaemonRecord<std::atomic>, foretold),
                                  offsetof(DaemonRecord<std::atomic>, hold),
                                  offsetof(Control<std::atomic>, flags),
                                  offsetof(Control<std::atomic>, encoding),

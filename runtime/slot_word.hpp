@@ -41,6 +41,11 @@ class SlotWord {
   std::uint64_t bits_ = 0;
 };
 
+// A task in one word, as daemons and cancels name it: slot + 1 in the upper half, so that slot 0 of generation 0 is not "none".
+constexpr std::uint64_t task_key(std::uint32_t slot, std::uint32_t generation) {
+  return ((std::uint64_t{slot} + 1) << 32) | generation;
+}
+
 // lap:32 | generation:16 | slot index:16. The lap is the ticket divided by the ring size: a reader whose
 // ticket belongs to an older lap knows that the cell has moved on without it.
 class RingCell {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/clock.hpp"
+#include "runtime/slot_word.hpp"
 
 namespace setsuna::embed {
 
@@ -23,7 +24,7 @@ void DirectExit::offer(const Task& task) {
   task_ = task;
   // Release: who finds its task offered reads task_. That thread does not read it any more when the next one is offered: the
   // relay has seen its task DONE.
-  offered_.store(pack(task.slot, task.generation), std::memory_order_release);
+  offered_.store(runtime::task_key(task.slot, task.generation), std::memory_order_release);
 }
 
 bool DirectExit::withdraw() {
@@ -33,16 +34,17 @@ bool DirectExit::withdraw() {
 }
 
 bool DirectExit::may_rest(std::uint32_t slot, std::uint32_t generation) noexcept {
-  return offered_.fetch_or(0, std::memory_order_acq_rel) == pack(slot, generation);  // ORDERING exit/rest
+  return offered_.fetch_or(0, std::memory_order_acq_rel) == runtime::task_key(slot, generation);  // ORDERING exit/rest
 }
 
 bool DirectExit::told(std::uint32_t slot, std::uint32_t generation) const {
-  return told_.load(std::memory_order_relaxed) == pack(slot, generation);  // DONE, which came after it, was acquired
+  return told_.load(std::memory_order_relaxed) ==
+         runtime::task_key(slot, generation);  // DONE, which came after it, was acquired
 }
 
 bool DirectExit::tell(std::uint32_t slot, std::uint32_t generation, dispatch::LinkResult result,
                       std::span<const std::byte> body) noexcept {
-  if (offered_.load(std::memory_order_acquire) != pack(slot, generation)) {
+  if (offered_.load(std::memory_order_acquire) != runtime::task_key(slot, generation)) {
     return false;
   }
   const std::uint64_t took_us = (runtime::monotonic_ns() - task_.published_ns) / runtime::kNanosPerMicro;
@@ -57,7 +59,7 @@ bool DirectExit::tell(std::uint32_t slot, std::uint32_t generation, dispatch::Li
     reactor_->wake();
   }
   if (sent != SentNow::kNo) {
-    told_.store(pack(slot, generation), std::memory_order_relaxed);  // DONE releases it
+    told_.store(runtime::task_key(slot, generation), std::memory_order_relaxed);  // DONE releases it
   }
   return sent != SentNow::kNo;
 }

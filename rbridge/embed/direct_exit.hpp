@@ -46,9 +46,6 @@ class DirectExit {
 
  private:
   static constexpr std::uint64_t kNothing = 0;
-  static std::uint64_t pack(std::uint32_t slot, std::uint32_t generation) {
-    return ((std::uint64_t{slot} + 1) << 32) | generation;
-  }
 
   std::mutex mutex_;  // keeps the connection from going while something is sent
   net::Connection* connection_ = nullptr;

@@ -309,6 +309,20 @@ TEST(PtraceQueue, ClaimAndComplete) {
        [](World&, Victim& port) { claim_and_complete(port); }});
 }
 
+TEST(PtraceQueue, ForetellAndComplete) {
+  run({[](World& world) {
+         world.submit();
+         world.host().arm_gate(GateWord::slot(0));
+       },
+       [](World&, Victim& port) {
+         bool refill = false, signal = false;
+         const std::optional<Claim> claim = port.claim_ready(&refill);
+         port.foretell(*claim);
+         evaluate(port, *claim);
+         port.complete(*claim, &signal);
+       }});
+}
+
 TEST(PtraceQueue, ClaimTheLastOfAFullRing) {
   run({[](World& world) {
          for (std::uint32_t i = 0; i < kSlots; ++i) {

@@ -165,6 +165,7 @@ class Threads {
         port.park(0);
         continue;
       }
+      port.foretell(*claim);
       auto& slot = port.slot(*claim);
       std::uint64_t task = 0;
       std::memcpy(&task, slot.arg, sizeof task);
@@ -223,7 +224,9 @@ class Threads {
         harvest();
         // From what is out now, or the last ones would be waited for in vain.
         const auto out = static_cast<std::uint64_t>(std::count(slot_busy_.begin(), slot_busy_.end(), true));
-        host_.arm_gate(GateWord::count(std::min<std::uint64_t>(out, kSlots / 2)));
+        const auto busy = std::find(slot_busy_.begin(), slot_busy_.end(), true);
+        host_.arm_gate(out == 1 ? GateWord::slot(static_cast<std::uint32_t>(busy - slot_busy_.begin()))
+                                : GateWord::count(std::min<std::uint64_t>(out, kSlots / 2)));
         stay = host_.anything_done() || (next_ < tasks_ && host_.has_free_slot()) || resolved_ == tasks_;
       }
       if (!stay) {

@@ -56,6 +56,7 @@ const std::vector<Rule>& rules() {
       // Wakes.
       {"publisher_wakes", program<FlowProgram>(kOne), kFew},
       {"host_rechecks", program<FlowProgram>(kOne), kFew},
+      {"foretelling_wakes_the_host", program<ForetoldProgram>(kOne), kMore},
       {"mailbox_task_passes_the_wake", program<MailboxLateProgram>(kTwo), kMore},
       {"leaving_passes_the_wake", program<StopProgram>(kSingle), kFew},
       {"giving_up_clears_the_announcement", program<AnnouncedProgram>(kOne, Meanwhile::kNothing), kMore},

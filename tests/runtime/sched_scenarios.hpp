@@ -238,8 +238,28 @@ class SlotGateProgram : public QueueProgram {
       }
       host_sleep([this, last] { return GateWord::slot(tasks_[last].slot); },
                  [this, last] { return tasks_[last].outcome != Outcome::kUnresolved; });
+      look_out(last);
     }
     wait_for_all();
+  }
+  virtual void look_out(int /*task*/) {}
+};
+
+// The daemon that takes the task which the host waits for wakes it before it evaluates.
+class ForetoldProgram : public SlotGateProgram {
+ public:
+  using SlotGateProgram::SlotGateProgram;
+
+ protected:
+  void evaluate(std::uint32_t daemon, const Claim& claim, int task) override {
+    port(daemon).foretell(claim);
+    SlotGateProgram::evaluate(daemon, claim, task);
+  }
+  void look_out(int task) override {
+    const std::uint32_t slot = tasks_[task].slot;
+    if (slot != kNoSlot && host_->foretold(slot, host_->word(slot).generation())) {
+      engine().pause("looks");
+    }
   }
 };
 
@@ -1001,6 +1021,9 @@ inline const std::vector<Scenario>& scenarios() {
        kKill},
       {"wait_for_a_slot", program<SlotGateProgram>(kTwo), kKill},
       {"wait_for_a_slot_not_retried", program<SlotGateProgram>(kGiveUp), kKill},
+      {"foretold", program<ForetoldProgram>(kTwo), kMore},
+      {"foretold_and_death", program<ForetoldProgram>(kTwo), kKill},
+      {"foretold_not_retried", program<ForetoldProgram>(kGiveUp), kKill},
       {"reactor_harvests", program<EventGateProgram>(kTwo), kKill},
       {"cancel_queued", program<CancelQueuedProgram>(kThree, 1), kMore},
       {"cancel_queued_and_death", program<CancelQueuedProgram>(kThree, 1), kKill},
@@ -1070,6 +1093,8 @@ inline const std::vector<Scenario>& large_scenarios() {
       {"mailbox_after_queue_weak", program<MailboxLateProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 5}),
        kWeakWalk},
       {"announced", program<AnnouncedProgram>(kLarge, Meanwhile::kNothing), kWalk},
+      {"foretold", program<ForetoldProgram>(kLarge), kWalk},
+      {"foretold_weak", program<ForetoldProgram>(kLarge), kWeakWalk},
       {"announced_weak", program<AnnouncedProgram>(kLarge, Meanwhile::kMail), kWeakWalk},
       {"stop_weak", program<StopProgram>(QueueShape{.daemons = 3, .slots = 4, .tasks = 4}), kWeakWalk},
       {"sleepers_weak",
@@ -1125,6 +1150,7 @@ inline const std::vector<Scenario>& weak_scenarios() {
       {"close", program<CloseProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 1}), kDeep},
       {"reactor_harvests", program<EventGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
       {"wait_for_a_slot", program<SlotGateProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
+      {"foretold", program<ForetoldProgram>(QueueShape{.daemons = 1, .slots = 2, .tasks = 2}), kTwo},
       {"generations_wrap_at_a_tombstone",
        program<WrapTombstoneProgram>(QueueShape{.daemons = 2, .slots = 2, .tasks = 3}, 1),
        {.preemptions = 3, .stale_reads = 1}},
