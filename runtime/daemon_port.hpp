@@ -176,16 +176,13 @@ class DaemonPort {
     return true;
   }
 
-  // Before the task is evaluated, if it will be done in a moment. If the host sleeps until then, it is woken now: its way back
-  // to a CPU, the longest part of a short round trip, passes meanwhile. It looks out for a while and sleeps again if that was
-  // too early; what wakes it after this daemon's death wakes it here, too.
+  // Before the task is evaluated, if it will be done in a moment. A host that is about to sleep until then looks out instead.
+  // One that sleeps is woken now: its way back to a CPU, the longest part of a short round trip, passes meanwhile; it looks
+  // out, and sleeps again if that was too early. What wakes it after this daemon's death wakes it here, too.
   void foretell(const Claim& claim) {
-    if (!host_gate_.take_slot(claim.slot)) {
-      return;
-    }
-    // Relaxed: a hint, for how long the host looks out.
+    // Relaxed: a hint. A host that sleeps nevertheless has its wake, now or from complete().
     record_.foretold.store(pack(claim), std::memory_order_relaxed);
-    if (SETSUNA_RULE(foretelling_wakes_the_host)) {
+    if (host_gate_.take_slot(claim.slot) && SETSUNA_RULE(foretelling_wakes_the_host)) {
       wake_host();
     }
   }

@@ -17,10 +17,11 @@ using runtime::kInlineArgBytes;
 // Blocks of whole extents can be viewed: their pages belong to nobody else.
 bool can_be_viewed(std::uint64_t bytes) { return bytes > runtime::SegmentArena::kSmallMax; }
 
-// Whoever submits again so soon does not wait for results. Then a daemon that is up early is asleep again early: there would be
-// more wakes, each a system call of several microseconds.
+// Whoever submits again so soon, and has not waited meanwhile, does not wait for results. Then a daemon that is up early is
+// asleep again early: there would be more wakes, each a system call of several microseconds.
 constexpr std::uint64_t kFloodGapNs = 20'000;
-std::uint64_t last_submit_ns = 0;  // of the R thread
+std::uint64_t last_submit_ns = 0;  // of the R thread, as the next
+bool waited_since = false;
 
 struct StoredBlock {
   std::uint64_t offset = 0;
@@ -84,6 +85,7 @@ SubmitOutcome submit_locked(Host& host, std::uint32_t id, const dispatch::Submit
   }
   ref->profile = id;
   last_submit_ns = runtime::monotonic_ns();
+  waited_since = false;
   ref->task = profile->pool().submit(spec, last_submit_ns, must_wake, wake_queue);
   *outstanding = profile->pool().unfinished();
   host.settle(*profile);
@@ -92,6 +94,8 @@ SubmitOutcome submit_locked(Host& host, std::uint32_t id, const dispatch::Submit
 
 }  // namespace
 
+void note_wait() noexcept { waited_since = true; }
+
 void announce_task(std::uint32_t id) noexcept {
   guarded([&] {
     Host* host = Host::existing();
@@ -99,7 +103,7 @@ void announce_task(std::uint32_t id) noexcept {
     if (profile == nullptr || !profile->config().pool.dispatcher || !profile->port().anybody_sleeps()) {
       return;
     }
-    if (runtime::monotonic_ns() - last_submit_ns > kFloodGapNs) {
+    if (waited_since || runtime::monotonic_ns() - last_submit_ns > kFloodGapNs) {
       host->page()->cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
       profile->port().announce();
     }

@@ -18,7 +18,10 @@ enum class SubmitOutcome {
   kClosed,    // the profile is gone
 };
 
-// A task of `profile` is about to come: wakes a daemon early, if all sleep. None need come.
+// The R thread has waited until a task was done: what it submits next does not belong to a flood.
+void note_wait() noexcept;
+
+// A task of `profile` is about to come: wakes a daemon early, if one sleeps and nothing waits. None need come.
 void announce_task(std::uint32_t profile) noexcept;
 
 // The bytes of `buffer` become a task of `profile`. `spec` says the rest (its bytes, area_* and block are set here).

@@ -15,6 +15,7 @@
 #include "rbridge/codec/codec.hpp"
 #include "runtime/futex.hpp"
 #include "runtime/spin.hpp"
+#include "submit.hpp"
 #include "view_memory.hpp"
 
 namespace setsuna::host {
@@ -110,17 +111,17 @@ AwaitedSlot awaited_slot(Host& host, TaskRef ref) {
   return {profile, task.slot, profile->port().word(task.slot).generation()};
 }
 
-// Just woken. If a daemon has foretold the task's end, that is a moment away.
-void look_out_for(const AwaitedSlot& slot) {
+// Before a sleep and after it. If a daemon has foretold the task's end, that is a moment away. True: it has come.
+bool look_out_for(const AwaitedSlot& slot) {
   static runtime::Spinner spinner;
   constexpr std::uint32_t kForetoldUs = 20;  // about two wake-ups: more is not saved by being awake
   if (slot.profile == nullptr || !slot.profile->port().foretold(slot.index, slot.generation)) {
-    return;
+    return false;
   }
   const auto& port = slot.profile->port();
   const std::uint32_t owner = port.word(slot.index).owner();
-  spinner.spin(kForetoldUs, port.daemon(owner < runtime::kMaxDaemons ? owner : 0).cpu,
-               [&] { return !port.foretold(slot.index, slot.generation); });
+  return spinner.spin(kForetoldUs, port.daemon(owner < runtime::kMaxDaemons ? owner : 0).cpu,
+                      [&] { return !port.foretold(slot.index, slot.generation); });
 }
 
 }  // namespace
@@ -162,10 +163,11 @@ void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept {
       host.set_waiting(armed);
       awaited = armed && count == 1 && !any ? awaited_slot(host, refs[0]) : AwaitedSlot();
     }
-    if (armed) {
+    if (armed && !look_out_for(awaited)) {
       sleep_on_page(host, seen);
       look_out_for(awaited);
     }
+    note_wait();
     std::lock_guard<std::mutex> lock(host.mutex());
     host.set_waiting(false);
     disarm(host, refs, count);
