@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "net/descriptors.hpp"
 #include "rbridge/embed/build_id.hpp"
@@ -44,6 +45,7 @@ namespace {
 Claim pending;
 std::uint64_t started_ns = 0;
 std::uint64_t idle_since_ns = 0;
+bool has_slept = false;  // since the last task
 volatile sig_atomic_t own_group = 0;
 constexpr std::uint64_t kForetoldNs = 15'000;  // a task that took less: the host's look-out is a little longer
 constexpr std::uint32_t kAnnouncedUs = 20;     // about two wake-ups: more is not saved by being awake
@@ -90,10 +92,11 @@ void install_host_gone_handler() {
   ::sigaction(SIGRTMIN + 6, &action, nullptr);
 }
 
-// The task is expected to be as short as the last one. Not from the CPU where the host fell asleep: there it would only be in
-// the way.
+// The task is expected to be as short as the last one. Not amid others: whoever waits for one of many has it soon enough, and
+// all CPUs have work. Not from the CPU where the host fell asleep: there it would only be in the way.
 void foretell_end(const Claim& claim, std::uint64_t last_took_ns) {
-  if (last_took_ns == 0 || last_took_ns > kForetoldNs) {
+  const bool amid_others = !std::exchange(has_slept, false);
+  if (amid_others || last_took_ns == 0 || last_took_ns > kForetoldNs) {
     return;
   }
   const std::uint32_t cpu = runtime::Spinner::current_cpu();
@@ -363,6 +366,7 @@ LeaveReason Evaluator::run() {
       continue;
     }
     port->park(earlier(idle_ns, wall_ns));
+    has_slept = true;
     R_interrupts_pending = 0;  // Ctrl-C while idle means nothing
   }
 }
