@@ -15,6 +15,7 @@
 #include "dispatch/links.hpp"
 #include "dispatch/map_range.hpp"
 #include "dispatch/ports.hpp"
+#include "dispatch/range_stream.hpp"
 #include "dispatch/rng_stream.hpp"
 #include "dispatch/task_table.hpp"
 #include "dispatch/timers.hpp"
@@ -303,6 +304,7 @@ class Pool final : private HarvestSink, private ReapSink {
   bool is_range(std::uint32_t slot) const { return slot < slots_.size() && slots_[slot].range != kNoIndex; }
   MapPace& pace_of(std::uint32_t constant);
   std::uint32_t consumers(std::uint32_t queue) const;
+  bool continues_streams(RangeStream& streams, std::uint32_t last, std::uint32_t index) const;
   std::uint32_t count_for_range(std::uint32_t front, std::uint32_t most) const;
   bool place_elements(std::uint32_t queue);
   std::uint32_t place_range(std::uint32_t queue, std::uint32_t count);

@@ -80,15 +80,24 @@ void Pool::submit_map(const MapSpec& spec, std::uint64_t now_ns, std::uint32_t* 
   refill();
 }
 
+// An element's stream is as many behind the first's as its number is: not so if another task took one between two parts of the
+// map. Nor may a range have large gaps, which many jumps lead over.
+bool Pool::continues_streams(RangeStream& streams, std::uint32_t last, std::uint32_t index) const {
+  const std::uint32_t element = element_of(table_[index]);
+  return element - element_of(table_[last]) <= runtime::kRangeMax && streams.of(element) == streams_.at(index);
+}
+
 // Of the elements from `front` on, at most `most`: those of its map, in ascending order. What two ranges have given back need
 // not ascend.
 std::uint32_t Pool::count_for_range(std::uint32_t front, std::uint32_t most) const {
+  const bool has_stream = table_[front].has_stream;
+  RangeStream streams(element_of(table_[front]), has_stream ? streams_.at(front) : StreamState{});
   std::uint32_t count = 1;
   std::uint32_t last = front;
   for (std::uint32_t index = table_[front].next; index != kNoTask && count < most; index = table_[index].next) {
     const Task& task = table_[index];
     if (!task.indexed || task.constant() != table_[front].constant() || task.state != TaskState::kSpilled ||
-        element_of(task) <= element_of(table_[last])) {
+        element_of(task) <= element_of(table_[last]) || (has_stream && !continues_streams(streams, last, index))) {
       break;
     }
     last = index;

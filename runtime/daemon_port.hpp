@@ -60,16 +60,20 @@ class DaemonPort {
   // A waker may have claimed this sleeper although it found work by itself. Nothing is owed for that: an item that was there
   // before its bit was set is seen by the recheck of whoever else would sleep. Only who leaves, or turns to its mailbox,
   // passes a wake on.
-  void park(std::uint64_t deadline_ns) {
+  // False: work was there before it slept.
+  bool park(std::uint64_t deadline_ns) {
     parking_.announce(index_);
+    bool slept = false;
     if ((SETSUNA_RULE(recheck_mailbox) && mailbox_.has_work()) || (SETSUNA_RULE(recheck_ring) && ring_.has_work()) ||
         (SETSUNA_RULE(recheck_stop) && must_leave())) {
       parking_.cancel_park(index_);
     } else {
       parking_.sleep(index_, deadline_ns);
+      slept = true;
     }
     // At once: the first that it finds may be other work, see answer_announcement().
     heard_ = announcement_.stands();
+    return slept;
   }
 
   // Since park() a task is announced, and no other was claimed. The caller looks for work for a while, as long as announced(),

@@ -1,6 +1,7 @@
 // When the host sleeps it says what it waits for, so that most completions cost no wake: "slot k is done",
 // "n more completions", or "any completion, told to the reactor" (when the R thread is not waiting itself but
-// something, say a promise, is to run on completion). The gate is one word that both sides read-modify-write.
+// something, say a promise, is to run on completion). The gate is one word that both sides read-modify-write. A slot's gate
+// may also be passed a moment before the slot is done.
 #pragma once
 
 #include <cstdint>

@@ -167,13 +167,6 @@ class HostPort {
     return request_cancel(slot, generation, std::uint64_t{position + 1} << 52);
   }
 
-  // Any thread. The daemon that runs this task has foretold its end, which has not come yet.
-  bool foretold(std::uint32_t slot, std::uint32_t generation) const {
-    const SlotWord seen = word(slot);
-    return seen.state() == SlotState::kClaimed && seen.generation() == generation && seen.owner() != kHostOwner &&
-           view_.daemon(seen.owner()).foretold.load(std::memory_order_relaxed) == task_key(slot, generation);
-  }
-
   // CLAIMED -> DOOMED: the caller must now kill the owner. False: it finished first; no kill. (mutex)
   bool doom(std::uint32_t slot, std::uint32_t generation) {
     const SlotWord seen = word(slot);
@@ -238,6 +231,13 @@ class HostPort {
   // What "low" is: `depth` ready tasks, or 0 for a quarter of the slots.
   void set_low_water(std::uint32_t depth) {
     view_.control->low_water.store(depth == 0 ? view_.slot_count / 4 : depth, std::memory_order_relaxed);
+  }
+
+  // The daemon that runs this task has foretold its end, which has not come yet.
+  bool foretold(std::uint32_t slot, std::uint32_t generation) const {
+    const SlotWord seen = word(slot);
+    return seen.state() == SlotState::kClaimed && seen.generation() == generation && seen.owner() != kHostOwner &&
+           view_.daemon(seen.owner()).foretold.load(std::memory_order_relaxed) == task_key(slot, generation);
   }
 
   // --- Death of a daemon (mutex) ---------------------------------------------------------------------------

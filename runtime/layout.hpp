@@ -63,7 +63,8 @@ static_assert(offsetof(SegmentHeader, slot_count) == 12 && offsetof(SegmentHeade
 template <template <class> class Atom>
 struct HostPage {
   alignas(64) Atom<std::uint32_t> futex;  // bumped by whoever wakes the R thread
-  Atom<std::uint32_t> cpu;                // last CPU of the waiting R thread, a hint for spinning peers
+  Atom<std::uint32_t>
+      cpu;  // last CPU of the R thread, for peers that spin; 0: unknown, or a wake before its time is of no use
 };
 
 template <template <class> class Atom>
@@ -75,7 +76,7 @@ struct Control {
   alignas(
       64) std::array<Atom<std::uint64_t>, kIdleWords> idle;  // bit per daemon: parked, and nobody has claimed its wake
   alignas(64) Atom<std::uint32_t> low_water;                 // ready tasks below which a claim wakes the reactor
-  Atom<std::uint32_t> spin_us;                               // bounded spin before parking; 0: park at once
+  Atom<std::uint32_t> spin_us;                               // bounded spin before parking; 0: none but kLookOutUs
   Atom<std::uint32_t> flags;                                 // kControlClosing
   // Set by the host before the segment is shared.
   Atom<std::uint32_t> inline_bytes;           // results up to this size lie in the slot; at most kInlineResultBytes
@@ -108,7 +109,7 @@ struct DaemonRecord {
   Atom<std::uint64_t> assigned;       // tasks claimed by this incarnation
   Atom<std::uint64_t> completed;      // tasks finished by this incarnation
   Atom<std::uint64_t> cancel_mailed;  // of a task of the mailbox
-  Atom<std::uint64_t> foretold;       // the task whose end the host was woken for before it came, as in `current`
+  Atom<std::uint64_t> foretold;       // the task that its daemon, who writes this, expects to end in a moment
   // Line 3: blocks that the host gives back: Treiber stack of segment offsets; only the host pushes, only the owner takes all.
   alignas(64) Atom<std::uint64_t> handback;
   // Line 4, 5: the mailbox's tickets.

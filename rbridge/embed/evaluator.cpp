@@ -47,8 +47,7 @@ std::uint64_t started_ns = 0;
 std::uint64_t idle_since_ns = 0;
 bool has_slept = false;  // since the last task
 volatile sig_atomic_t own_group = 0;
-constexpr std::uint64_t kForetoldNs = 15'000;  // a task that took less: the host's look-out is a little longer
-constexpr std::uint32_t kAnnouncedUs = 20;     // about two wake-ups: more is not saved by being awake
+constexpr std::uint64_t kForetoldNs = 15'000;  // a task that took less is foretold: well within kLookOutUs
 
 // --- Cancel ------------------------------------------------------------------------------------------------
 
@@ -93,14 +92,15 @@ void install_host_gone_handler() {
 }
 
 // The task is expected to be as short as the last one. Not amid others: whoever waits for one of many has it soon enough, and
-// all CPUs have work. Not from the CPU where the host fell asleep: there it would only be in the way.
+// all CPUs have work. Not from the CPU where the host fell asleep, where it would only be in the way, nor if it does not
+// look out.
 void foretell_end(const Claim& claim, std::uint64_t last_took_ns) {
-  const bool amid_others = !std::exchange(has_slept, false);
-  if (amid_others || last_took_ns == 0 || last_took_ns > kForetoldNs) {
+  if (!std::exchange(has_slept, false) || last_took_ns == 0 || last_took_ns > kForetoldNs) {
     return;
   }
   const std::uint32_t cpu = runtime::Spinner::current_cpu();
-  if (port->view().host->cpu.load(std::memory_order_relaxed) != cpu) {
+  const std::uint32_t hosts = port->view().host->cpu.load(std::memory_order_relaxed);
+  if (hosts != 0 && hosts != cpu) {
     port->record().cpu.store(cpu, std::memory_order_relaxed);
     port->foretell(claim);
   }
@@ -109,7 +109,9 @@ void foretell_end(const Claim& claim, std::uint64_t last_took_ns) {
 void run_task(const Claim& claim) {
   const Slot& slot = port->slot(claim);
   const TaskKind kind = slot.kind;
-  foretell_end(claim, hand.took_ns);
+  if (kind == TaskKind::kEval || kind == TaskKind::kMapElement) {
+    foretell_end(claim, hand.took_ns);
+  }
   hand = InHand();
   hand.started_ns = runtime::monotonic_ns();
   hand.claim = claim;
@@ -181,7 +183,7 @@ bool await_announced() {
   if (!port->heard_announcement()) {
     return false;
   }
-  spinner.spin(kAnnouncedUs, port->view().host->cpu,
+  spinner.spin(runtime::kLookOutUs, port->view().host->cpu,
                [] { return port->has_work() || port->must_leave() || !port->announced(); });
   port->give_up();
   return true;
@@ -365,8 +367,7 @@ LeaveReason Evaluator::run() {
     if (await_announced() || spin_for_work()) {
       continue;
     }
-    port->park(earlier(idle_ns, wall_ns));
-    has_slept = true;
+    has_slept = port->park(earlier(idle_ns, wall_ns)) || has_slept;
     R_interrupts_pending = 0;  // Ctrl-C while idle means nothing
   }
 }

@@ -188,6 +188,7 @@ void complete_cancelled() {
   codec::encode_reset(&buffer);
   codec::encode(R_NilValue, &buffer, nullptr);
   publish(ResultStatus::kCancelled);
+  hand.took_ns = 0;  // says nothing of the next
   let_go();
 }
 

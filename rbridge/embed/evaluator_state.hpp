@@ -54,7 +54,7 @@ extern codec::Options codec_options;  // hooks of serial_config(), preserved
 struct InHand {
   Claim claim;
   std::uint64_t started_ns = 0;
-  std::uint64_t took_ns = 0;  // until its outcome was ready: waking the host, which comes after that, is not the task's
+  std::uint64_t took_ns = 0;  // until its outcome was ready: a wake of the host, before or after, is not the task's
   bool active = false;        // claimed, not completed
   bool replaying = false;     // a kReplay: `replay_at` is where its next entry starts
   std::uint64_t replay_at = 0;

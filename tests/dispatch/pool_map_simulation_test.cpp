@@ -179,6 +179,9 @@ class MapSimulation {
         streams_[expected.name] = stream_ = next_stream(stream_);
       }
       spec.first += spec.count;
+      if (part == 0 && pick(4) == 0) {
+        submit();  // from a finalizer: between two parts R may collect garbage
+      }
     }
     pool_->release_constant(constant);
   }
@@ -543,6 +546,10 @@ class MapSimulation {
     if (!pool_->closed()) {
       pool_->reset();
     }
+    for (const auto& [index, epoch] : world_.spawned) {  // too late
+      pool_->on_dead(index, epoch, DeathNote{}, false);
+    }
+    world_.spawned.clear();
     for (const auto& [index, expected] : tasks_) {
       judge(index, expected);
       pool_->drop(index);

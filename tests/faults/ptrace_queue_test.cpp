@@ -318,6 +318,11 @@ TEST(PtraceQueue, ForetellAndComplete) {
          bool refill = false, signal = false;
          const std::optional<Claim> claim = port.claim_ready(&refill);
          port.foretell(*claim);
+         const bool gate_closed = port.view().control->host_gate.load(std::memory_order_relaxed) == 0;
+         if (!gate_closed || port.view().host->futex.load(std::memory_order_relaxed) == 0 ||
+             port.record().foretold.load(std::memory_order_relaxed) != task_key(claim->slot, claim->generation)) {
+           ::_exit(1);
+         }
          evaluate(port, *claim);
          port.complete(*claim, &signal);
        }});

@@ -18,7 +18,7 @@ enum class SubmitOutcome {
   kClosed,    // the profile is gone
 };
 
-// The R thread has waited until a task was done: what it submits next does not belong to a flood.
+// The R thread waits for a task: what it submits next does not belong to a flood.
 void note_wait() noexcept;
 
 // A task of `profile` is about to come: wakes a daemon early, if one sleeps and nothing waits. None need come.

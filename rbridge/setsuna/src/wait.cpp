@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "error_values.hpp"
 #include "guard.hpp"
@@ -63,66 +64,81 @@ void sleep_on_page(Host& host, std::uint32_t seen) {
 
 namespace {
 
-// `daemons(spin = )`: look for a while at the slot of the one task that is waited for. The peer is the daemon that runs it.
-// True: it is done. The slot cannot be reused meanwhile: only this thread or the reactor harvests, and then the word changes.
-bool spin_for_task(Host& host, TaskRef ref) {
-  static runtime::Spinner spinner;
-  std::uint32_t budget_us = 0;
-  std::uint32_t slot = runtime::kNoSlot;
-  Profile* profile = nullptr;
-  {
-    std::lock_guard<std::mutex> lock(host.mutex());
-    profile = host.profile(ref.profile);
-    budget_us = profile->config().knobs.spin_us;
-    if (budget_us == 0) {
-      return false;
-    }
-    const dispatch::Task& task = profile->pool().task(ref.task);
-    slot = task.state == dispatch::TaskState::kPlaced ? task.slot : runtime::kNoSlot;
-  }
-  if (slot == runtime::kNoSlot) {
-    return false;
-  }
-  host.page()->cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
-  const runtime::SlotWord word = profile->port().word(slot);
-  const std::uint32_t owner = word.state() == runtime::SlotState::kReady ? 0 : word.owner();
-  const auto& peer = profile->port().daemon(owner < runtime::kMaxDaemons ? owner : 0).cpu;
-  return spinner.spin(budget_us, peer, [&] {
-    const runtime::SlotState state = profile->port().word(slot).state();
-    return state != runtime::SlotState::kReady && state != runtime::SlotState::kClaimed;
-  });
-}
-
-// The slot of the one task that is waited for.
+// The slot of the one task that is waited for. It cannot be reused meanwhile: only this thread or the reactor harvests.
 struct AwaitedSlot {
-  Profile* profile = nullptr;  // null: none
+  Profile* profile = nullptr;  // null: none. Only this thread closes profiles.
   std::uint32_t index = 0;
   std::uint32_t generation = 0;
+
+  bool operator==(const AwaitedSlot&) const = default;
 };
 
-// Under the mutex, before a sleep.
+// Under the mutex.
 AwaitedSlot awaited_slot(Host& host, TaskRef ref) {
   Profile* profile = host.profile(ref.profile);
   const dispatch::Task& task = profile->pool().task(ref.task);
   if (task.state != dispatch::TaskState::kPlaced) {
     return {};
   }
-  host.page()->cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
   return {profile, task.slot, profile->port().word(task.slot).generation()};
 }
 
-// Before a sleep and after it. If a daemon has foretold the task's end, that is a moment away. True: it has come.
-bool look_out_for(const AwaitedSlot& slot) {
+// Of the daemon that runs it: the peer of who spins.
+const std::atomic<std::uint32_t>& peer_cpu(const AwaitedSlot& slot) {
+  const auto& port = slot.profile->port();
+  const runtime::SlotWord word = port.word(slot.index);
+  const bool claimed = word.state() != runtime::SlotState::kReady && word.owner() < runtime::kMaxDaemons;
+  return port.daemon(claimed ? word.owner() : 0).cpu;
+}
+
+// `daemons(spin = )`. True: it is done, or its daemon is.
+bool spin_for_task(Host& host, TaskRef ref) {
   static runtime::Spinner spinner;
-  constexpr std::uint32_t kForetoldUs = 20;  // about two wake-ups: more is not saved by being awake
-  if (slot.profile == nullptr || !slot.profile->port().foretold(slot.index, slot.generation)) {
+  std::uint32_t budget_us = 0;
+  AwaitedSlot slot;
+  {
+    std::lock_guard<std::mutex> lock(host.mutex());
+    budget_us = host.profile(ref.profile)->config().knobs.spin_us;
+    slot = budget_us == 0 ? AwaitedSlot() : awaited_slot(host, ref);
+  }
+  if (slot.profile == nullptr) {
     return false;
   }
-  const auto& port = slot.profile->port();
-  const std::uint32_t owner = port.word(slot.index).owner();
-  return spinner.spin(kForetoldUs, port.daemon(owner < runtime::kMaxDaemons ? owner : 0).cpu,
-                      [&] { return !port.foretold(slot.index, slot.generation); });
+  host.page()->cpu.store(runtime::Spinner::current_cpu(), std::memory_order_relaxed);
+  return spinner.spin(budget_us, peer_cpu(slot), [&] {
+    const runtime::SlotState state = slot.profile->port().word(slot.index).state();
+    return state != runtime::SlotState::kReady && state != runtime::SlotState::kClaimed;
+  });
 }
+
+// Looks out for a task whose end its daemon has foretold: before a sleep, and after it.
+class LookOut {
+ public:
+  // Under the mutex, once the gate is armed. Who does not look is not to be woken early.
+  LookOut(Host& host, const AwaitedSlot& slot) : slot_(slot), looks_(slot.profile != nullptr && spinner().worth_it()) {
+    host.page()->cpu.store(looks_ ? runtime::Spinner::current_cpu() : 0, std::memory_order_relaxed);
+  }
+  // True: it need not sleep.
+  bool operator()() const {
+    static AwaitedSlot missed;  // it takes longer than foretold: once is enough
+    if (!looks_ || slot_ == missed || !foretold()) {
+      return false;
+    }
+    const bool done = spinner().look(runtime::kLookOutUs, peer_cpu(slot_), [this] { return !foretold(); });
+    missed = done ? AwaitedSlot() : slot_;
+    return done;
+  }
+
+ private:
+  static runtime::Spinner& spinner() {
+    static runtime::Spinner one;
+    return one;
+  }
+  bool foretold() const { return slot_.profile->port().foretold(slot_.index, slot_.generation); }
+
+  AwaitedSlot slot_;
+  bool looks_;
+};
 
 }  // namespace
 
@@ -151,23 +167,24 @@ void sleep_for_tasks(const TaskRef* refs, int count, bool any) noexcept {
     if (host.zygote_lost()) {
       host.restart_lost_zygotes();
     }
-    if (count == 1 && !any && spin_for_task(host, refs[0])) {
+    note_wait();
+    const bool one = count == 1 && !any;
+    if (one && spin_for_task(host, refs[0])) {
       return;
     }
     const InterruptWatch watch(&host.page()->futex);
-    bool armed = false;
-    AwaitedSlot awaited;
+    std::optional<LookOut> look_out;
     {
       std::lock_guard<std::mutex> lock(host.mutex());
-      armed = arm(host, refs, count, any);
-      host.set_waiting(armed);
-      awaited = armed && count == 1 && !any ? awaited_slot(host, refs[0]) : AwaitedSlot();
+      if (arm(host, refs, count, any)) {
+        look_out.emplace(host, one ? awaited_slot(host, refs[0]) : AwaitedSlot());
+      }
+      host.set_waiting(look_out.has_value());
     }
-    if (armed && !look_out_for(awaited)) {
+    if (look_out && !(*look_out)()) {
       sleep_on_page(host, seen);
-      look_out_for(awaited);
+      (*look_out)();
     }
-    note_wait();
     std::lock_guard<std::mutex> lock(host.mutex());
     host.set_waiting(false);
     disarm(host, refs, count);
