@@ -509,6 +509,12 @@ class MapSimulation {
     }
   }
 
+  void bury_if_killed(std::uint32_t d) {
+    if (world_.daemon(d).killed && world_.daemon(d).alive) {
+      pool_->on_dead(d, world_.daemon(d).epoch, DeathNote{}, false);
+    }
+  }
+
   // Everything resolves once daemons run on and nothing more happens to them; then every block is back.
   void finish() {
     if (seed_ % 4 == 0) {
@@ -517,9 +523,7 @@ class MapSimulation {
     for (int round = 0; round < 8000 && pool_->unfinished() > 0; ++round) {
       start_spawned();
       for (std::uint32_t d = 0; d < world_.daemon_max(); ++d) {
-        if (world_.daemon(d).killed && world_.daemon(d).alive) {
-          pool_->on_dead(d, world_.daemon(d).epoch, DeathNote{}, false);
-        }
+        bury_if_killed(d);
         run_on(d);
       }
       run_links_on();
@@ -532,6 +536,7 @@ class MapSimulation {
     world_.held_blocks.clear();
     for (int i = 0; i < 800; ++i) {  // abandoned tasks end too
       for (std::uint32_t d = 0; d < world_.daemon_max(); ++d) {
+        bury_if_killed(d);
         run_on(d);
       }
       run_links_on();

@@ -60,8 +60,8 @@
 #'   the certificate to the daemons, the key stays here.
 #' @param pass password of an encrypted private key.
 #' @param .compute name of the compute profile; `NULL` for the one in force, usually 'default'.
-#' @param spin microseconds for which a process that waits looks for an answer before it sleeps: shortens round trips, costs CPU
-#'   time.
+#' @param spin microseconds for which a process that waits looks for an answer before it sleeps, whatever comes: shortens round
+#'   trips, costs CPU time. With 0, the default, it looks only for what the other side has said to be a moment away (20 at most).
 #' @param respawn `TRUE`: a daemon that dies is replaced. (Not one that ends by itself, because of `maxtasks`, say.)
 #' @param preload names of packages that are loaded once, before daemons are forked, instead of in each.
 #' @param auth `TRUE`: daemons that come over the network must prove that they know the profile's token, which the commands of
