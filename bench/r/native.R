@@ -18,7 +18,7 @@ native_table <- function(program, filter = ".", min_time = 0.1, limit = 120, env
   status <- attr(text, "status")
   if (identical(status, 124L)) stop(program, " did not end in the ", ceiling(limit), " s that were left for it")
   if (length(status)) stop(program, " ended with status ", status)
-  table <- jsonlite::fromJSON(text)$benchmarks
+  table <- if (any(startsWith(text, "{"))) jsonlite::fromJSON(text)$benchmarks # without a benchmark it prints none
   if (!is.data.frame(table)) stop(program, " printed no results")
   if (is.null(table$error_occurred)) table else table[!table$error_occurred %in% TRUE, , drop = FALSE]
 }
