@@ -63,17 +63,13 @@ class DaemonPort {
   // False: work was there before it slept.
   bool park(std::uint64_t deadline_ns) {
     parking_.announce(index_);
-    bool slept = false;
-    if ((SETSUNA_RULE(recheck_mailbox) && mailbox_.has_work()) || (SETSUNA_RULE(recheck_ring) && ring_.has_work()) ||
-        (SETSUNA_RULE(recheck_stop) && must_leave())) {
-      parking_.cancel_park(index_);
-    } else {
-      parking_.sleep(index_, deadline_ns);
-      slept = true;
-    }
+    const bool sleeps = !(SETSUNA_RULE(recheck_mailbox) && mailbox_.has_work()) &&
+                        !(SETSUNA_RULE(recheck_ring) && ring_.has_work()) &&
+                        !(SETSUNA_RULE(recheck_stop) && must_leave());
+    sleeps ? parking_.sleep(index_, deadline_ns) : parking_.cancel_park(index_);
     // At once: the first that it finds may be other work, see answer_announcement().
     heard_ = announcement_.stands();
-    return slept;
+    return sleeps;
   }
 
   // Since park() a task is announced, and no other was claimed. The caller looks for work for a while, as long as announced(),

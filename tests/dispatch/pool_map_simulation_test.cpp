@@ -213,20 +213,15 @@ class MapSimulation {
     if (world_.begin_element(d)) {
       element_begun_[d] = true;
       const std::uint32_t element = world_.range_element(d, slot.progress);
-      const std::uint64_t name = (keys_[slot.content.const_offset] << 32) | element;
-      note_begun(name);
-      const StreamState first = world_.streams[world_.daemon(d).running];
-      expect_stream(name, RangeStream(world_.range_element(d, 0), first).of(element));
+      RangeStream stream(world_.range_element(d, 0), world_.streams[world_.daemon(d).running]);
+      note_begun((keys_[slot.content.const_offset] << 32) | element, stream.of(element));
     }
   }
 
-  void note_begun(std::uint64_t name) {
+  // Its stream must be the one that it would have had, had it gone alone.
+  void note_begun(std::uint64_t name, const StreamState& stream) {
     begun_.insert(name);
     EXPECT_LE(++runs_[name], 1 + again_[name]) << "an element was begun too often";
-  }
-
-  // Of a map's element: the one that it would have had, had it gone alone.
-  void expect_stream(std::uint64_t name, const StreamState& stream) {
     EXPECT_TRUE(!shape_.seeded || stream == streams_[name])
         << "element " << (name & 0xFFFFFFFF) << " of map " << (name >> 32);
   }
@@ -285,8 +280,7 @@ class MapSimulation {
     if (!links_[link].running) {
       const FakeLinks::Message* message = links_.begin(link);
       if (message != nullptr && is_element(*message)) {
-        note_begun(name_of(*message, 0));
-        expect_stream(name_of(*message, 0), message->stream);
+        note_begun(name_of(*message, 0), message->stream);
       }
     } else if (!links_.in_range(link)) {
       links_.complete(link);
@@ -302,9 +296,8 @@ class MapSimulation {
       const std::uint32_t position = links_[link].range.progress;
       if (links_.begin_element(link)) {
         const FakeLinks::Message& message = links_.running(link);
-        note_begun(name_of(message, position));
-        expect_stream(name_of(message, position),
-                      RangeStream(message.element(0), message.stream).of(message.element(position)));
+        RangeStream stream(message.element(0), message.stream);
+        note_begun(name_of(message, position), stream.of(message.element(position)));
       }
     }
   }
@@ -427,9 +420,7 @@ class MapSimulation {
     if ((slot.content.flags & runtime::kTaskIndexed) != 0 && slot.content.kind == TaskKind::kMapElement) {
       std::uint64_t element = 0;
       std::memcpy(&element, slot.bytes.data(), sizeof(element));
-      const std::uint64_t name = (keys_[slot.content.const_offset] << 32) | element;
-      note_begun(name);
-      expect_stream(name, world_.streams[world_.daemon(d).running]);
+      note_begun((keys_[slot.content.const_offset] << 32) | element, world_.streams[world_.daemon(d).running]);
     }
     return true;
   }
