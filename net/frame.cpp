@@ -18,7 +18,7 @@ bool fail(std::string* error, std::string why) {
 }
 
 bool check_lengths(const FrameHeader& header, std::string* error) {
-  if (header.flags > (FrameHeader::kWhole | FrameHeader::kData)) {
+  if (header.flags > (FrameHeader::kWhole | FrameHeader::kData | FrameHeader::kUnchecked)) {
     return fail(error, "a frame has unknown flags");
   }
   const std::uint64_t most = header.is_control() ? kMaxControlBytes : kMaxBodyBytes;
@@ -30,7 +30,9 @@ bool check_lengths(const FrameHeader& header, std::string* error) {
     return fail(error, "a chunk of " + std::to_string(header.chunk_bytes) + " bytes is longer than allowed");
   }
   const bool first = (header.flags & FrameHeader::kFirst) != 0;
-  if ((header.is_control() && !header.is_whole()) || (header.is_whole() && header.chunk_bytes != header.body_bytes) ||
+  if ((header.is_control() && !(header.is_whole() && header.is_checked())) ||
+      (!header.is_checked() && header.checksum != 0) ||
+      (header.is_whole() && header.chunk_bytes != header.body_bytes) ||
       (!header.is_whole() && header.chunk_bytes == 0) || (!first && header.head_bytes > 0)) {
     return fail(error, "a frame contradicts itself");
   }
@@ -46,7 +48,11 @@ std::uint64_t start_hash(const FrameHeader& header, std::span<const std::byte> h
 void seal(FrameHeader& header, std::span<const std::byte> head, std::span<const std::byte> chunk) noexcept {
   const std::uint64_t hash = start_hash(header, head);
   header.check = static_cast<std::uint16_t>(hash);
-  header.checksum = runtime::hash64(chunk.data(), chunk.size(), hash);
+  header.checksum = header.is_checked() ? runtime::hash64(chunk.data(), chunk.size(), hash) : 0;
+}
+
+bool check_chunk(const FrameHeader& header, std::uint64_t start_hash, const std::byte* chunk) noexcept {
+  return !header.is_checked() || runtime::hash64(chunk, header.chunk_bytes, start_hash) == header.checksum;
 }
 
 bool check_preamble(std::span<const std::byte> bytes, std::string* error) {

@@ -12,7 +12,7 @@ namespace setsuna::net {
 
 inline constexpr std::uint32_t kFrameMagic = 0x4e535453;  // "STSN" on the wire
 // Of the frames and of the handshake. The first six bytes mean the same in every version, so that a mismatch is seen.
-inline constexpr std::uint16_t kFrameVersion = 1;
+inline constexpr std::uint16_t kFrameVersion = 2;
 inline constexpr std::size_t kMaxChunkBytes = std::size_t{256} * 1024;
 inline constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{1} << 46;
 
@@ -35,6 +35,9 @@ struct FrameHeader {
   static constexpr std::uint8_t kFirst = 1;  // of its message
   static constexpr std::uint8_t kLast = 2;
   static constexpr std::uint8_t kData = 4;  // on the data lane
+  // On the data lane: its chunk has no checksum. Only where both ends of the connection have found that one TLS connection
+  // leads from one to the other, which checks all of its bytes itself.
+  static constexpr std::uint8_t kUnchecked = 8;
   static constexpr std::uint8_t kWhole = kFirst | kLast;
 
   std::uint32_t magic = kFrameMagic;
@@ -46,10 +49,11 @@ struct FrameHeader {
   std::uint8_t head_bytes = 0;
   std::uint8_t flags = 0;
   std::uint16_t check = 0;  // low bits of start_hash(): what announces a body can be believed before the body is there
-  std::uint64_t checksum = 0;  // XXH3-64 of the chunk, seeded by start_hash()
+  std::uint64_t checksum = 0;  // XXH3-64 of the chunk, seeded by start_hash(); 0 if it is unchecked
 
   bool is_control() const noexcept { return (flags & kData) == 0; }
   bool is_whole() const noexcept { return (flags & kWhole) == kWhole; }
+  bool is_checked() const noexcept { return (flags & kUnchecked) == 0; }
 };
 static_assert(sizeof(FrameHeader) == 40);
 
@@ -58,6 +62,9 @@ std::uint64_t start_hash(const FrameHeader& header, std::span<const std::byte> h
 
 // Sets check and checksum.
 void seal(FrameHeader& header, std::span<const std::byte> head, std::span<const std::byte> chunk) noexcept;
+
+// Is the chunk the one that was sent, as far as this can tell?
+bool check_chunk(const FrameHeader& header, std::uint64_t start_hash, const std::byte* chunk) noexcept;
 
 // Looks at the first bytes of a frame, as many as are there. False: it can be none of ours, and *error says why.
 bool check_preamble(std::span<const std::byte> bytes, std::string* error);

@@ -12,8 +12,9 @@ struct Introduction {
   std::uint16_t has_token;
   std::uint16_t greeting_bytes;
   std::byte nonce[32];
+  std::byte binding[sizeof(ChannelBinding)];
 };
-static_assert(sizeof(Introduction) == 36);
+static_assert(sizeof(Introduction) == 68);
 
 void append(std::vector<std::byte>& out, const void* data, std::size_t bytes) {
   const auto* from = static_cast<const std::byte*>(data);
@@ -41,7 +42,8 @@ Handshake::Handshake(Role role, const HandshakeConfig& config, const setsuna_tls
   crypto_.random_bytes(nonce_.data(), nonce_.size());
 }
 
-Handshake::Reply Handshake::start() {
+Handshake::Reply Handshake::start(const ChannelBinding& binding) {
+  binding_ = binding;
   return role_ == Role::kDialler ? Reply(introduction(NetMessage::kHello)) : std::nullopt;
 }
 
@@ -78,6 +80,7 @@ Handshake::Message Handshake::introduction(NetMessage type) const {
   head.has_token = config_.token ? 1 : 0;
   head.greeting_bytes = static_cast<std::uint16_t>(config_.greeting.size());
   std::memcpy(head.nonce, nonce_.data(), nonce_.size());
+  std::memcpy(head.binding, binding_.data(), binding_.size());
   Message out{type, {}};
   append(out.bytes, &head, sizeof head);
   append(out.bytes, config_.greeting.data(), config_.greeting.size());
@@ -96,6 +99,7 @@ bool Handshake::take_introduction(std::span<const std::byte> bytes) {
   }
   peer_has_token_ = head.has_token == 1;
   std::memcpy(peer_nonce_.data(), head.nonce, peer_nonce_.size());
+  std::memcpy(peer_binding_.data(), head.binding, peer_binding_.size());
   peer_greeting_.assign(bytes.begin(), bytes.end());
   return true;
 }
@@ -166,6 +170,8 @@ std::vector<std::byte> Handshake::proof_of(Role role) const {
   append(text, &kFrameVersion, sizeof kFrameVersion);
   append(text, dialler_nonce.data(), kNonceBytes);
   append(text, host_nonce.data(), kNonceBytes);
+  append(text, (dialling ? binding_ : peer_binding_).data(), sizeof(ChannelBinding));
+  append(text, (dialling ? peer_binding_ : binding_).data(), sizeof(ChannelBinding));
   const auto length = static_cast<std::uint32_t>(dialler_greeting.size());
   append(text, &length, sizeof length);
   append(text, dialler_greeting.data(), dialler_greeting.size());

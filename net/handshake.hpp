@@ -1,14 +1,14 @@
 // The first words on a connection: both sides say who they are and prove, if they have a token, that they know it. The
 // token itself is never sent. No system calls but for random bytes.
 //
-//   dialler                      host
-//   kHello    nonce, greeting ->
-//                             <- kChallenge  nonce, greeting
-//   kProof    HMAC            ->
-//                             <- kWelcome    HMAC
+//   dialler                               host
+//   kHello    nonce, binding, greeting ->
+//                                      <- kChallenge  nonce, binding, greeting
+//   kProof    HMAC                     ->
+//                                      <- kWelcome    HMAC
 //
-// The HMACs are over both nonces, both greetings and the sender's role: an old or reflected one proves nothing. Instead of
-// any of these either side may send kRefusal with the reason.
+// The HMACs are over both nonces, both channel bindings, both greetings and the sender's role: an old or reflected one proves
+// nothing. Instead of any of these either side may send kRefusal with the reason.
 #pragma once
 
 #include <array>
@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "net/channel_binding.hpp"
 #include "net/frame.hpp"
 #include "net/tls/tls_api.h"
 
@@ -52,7 +53,8 @@ class Handshake {
   // `config` outlives it.
   Handshake(Role role, const HandshakeConfig& config, const setsuna_tls_api& crypto);
 
-  Reply start();
+  // `binding`: of the connection that it goes over.
+  Reply start(const ChannelBinding& binding);
   Reply on_message(NetMessage type, std::span<const std::byte> bytes);
   Reply accept();
   Reply refuse(const std::string& reason);
@@ -62,6 +64,8 @@ class Handshake {
   const std::string& reason() const noexcept { return reason_; }
   bool by_peer() const noexcept { return by_peer_; }
   std::span<const std::byte> peer_greeting() const noexcept { return peer_greeting_; }
+  // One TLS connection leads from here to the other side. Once the other side is proven.
+  bool is_end_to_end() const noexcept { return binding_ != ChannelBinding{} && binding_ == peer_binding_; }
 
  private:
   static constexpr std::size_t kNonceBytes = 32;
@@ -84,6 +88,8 @@ class Handshake {
   NetMessage expected_;
   Nonce nonce_{};
   Nonce peer_nonce_{};
+  ChannelBinding binding_{};
+  ChannelBinding peer_binding_{};
   bool peer_has_token_ = false;
   std::vector<std::byte> peer_greeting_;
   std::string reason_;

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "net/channel_binding.hpp"
+
 namespace setsuna::net {
 
 // Who receives decoded bytes.
@@ -33,6 +35,9 @@ class Layer {
   virtual void start() {}
   // Its handshake is over.
   virtual bool open() const noexcept = 0;
+
+  // Once open: of the connection that it protects from end to end, if it does.
+  virtual ChannelBinding binding() const noexcept { return {}; }
 
   // Bytes from below; what they decode to goes up. False: the sink wants no more, or error() says what went wrong (the
   // other side may be told: see take_output).

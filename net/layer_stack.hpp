@@ -19,6 +19,9 @@ class LayerStack {
   bool empty() const noexcept { return layers_.empty(); }
   bool open() const noexcept { return layers_.empty() || layers_.back()->open(); }
 
+  // Of the lowest: those above it pass its bytes on.
+  ChannelBinding binding() const noexcept { return layers_.empty() ? ChannelBinding{} : layers_.front()->binding(); }
+
   // Starts each once the one below is open: call it first, and again after every receive().
   void advance();
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "runtime/assert.hpp"
-#include "runtime/hash.hpp"
 
 namespace setsuna::net {
 namespace {
@@ -71,6 +70,9 @@ bool MessageReader::begin_frame() {
     if (frame_.body_bytes > restricted_bytes_) {
       return fail("a message of the handshake is longer than allowed");
     }
+  }
+  if (!frame_.is_checked() && !takes_unchecked_) {
+    return fail("a frame without a checksum came where one is wanted");
   }
   if (frame_.is_control()) {
     return true;
@@ -191,8 +193,7 @@ bool MessageReader::placed(std::size_t bytes) {
 // All of it is there: is it what was sent?
 bool MessageReader::finish_chunk(const std::byte* chunk) {
   in_chunk_ = false;
-  return runtime::hash64(chunk, frame_.chunk_bytes, start_hash_) == frame_.checksum ||
-         fail("the contents of a frame are damaged (its checksum is wrong)");
+  return check_chunk(frame_, start_hash_, chunk) || fail("the contents of a frame are damaged (its checksum is wrong)");
 }
 
 void MessageReader::finish_message(std::span<const std::byte> body) {

@@ -45,6 +45,9 @@ class MessageReader {
   void restrict_to(std::size_t control_bytes) noexcept { restricted_bytes_ = control_bytes; }
   void lift_restriction() noexcept { restricted_bytes_ = 0; }
 
+  // From now on chunks may come without a checksum: somebody else answers for every byte of the connection.
+  void take_unchecked() noexcept { takes_unchecked_ = true; }
+
   // A data message whose memory came from on_begin() and is not full. Null: none.
   const MessageHeader* torn() const noexcept { return message_.lent ? &message_.header : nullptr; }
 
@@ -80,6 +83,7 @@ class MessageReader {
   std::string error_;
   bool stopped_ = false;
   std::size_t restricted_bytes_ = 0;
+  bool takes_unchecked_ = false;
 
   std::array<std::byte, sizeof(FrameHeader) + kMaxHeadBytes> start_;  // of the frame: header and head
   std::size_t start_received_ = 0;

@@ -104,7 +104,7 @@ bool SendQueue::add_chunk(SendBatch& batch, Message& message) {
   header.type = message.type;
   header.id = message.id;
   header.body_bytes = message.body.size();
-  header.flags = static_cast<std::uint8_t>(FrameHeader::kData | (first ? FrameHeader::kFirst : 0) |
+  header.flags = static_cast<std::uint8_t>(data_flags_ | (first ? FrameHeader::kFirst : 0) |
                                            (message.done == message.body.size() ? FrameHeader::kLast : 0));
   append_start(batch.bytes, header, head, chunk);
   data_bytes_ -= (first ? sizeof header + head.size() : 0) + size;

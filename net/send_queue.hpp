@@ -45,6 +45,9 @@ class SendQueue {
   // After all that is queued now; nothing may be pushed any more.
   void push_last(NetMessage type, const std::string& text);
 
+  // From now on chunks go without a checksum: the other side is known to take_unchecked().
+  void leave_unchecked() noexcept { data_flags_ = FrameHeader::kData | FrameHeader::kUnchecked; }
+
   bool empty() const noexcept { return control_.empty() && data_.empty() && !has_last_; }
   // Not yet in a batch.
   std::uint64_t bytes() const noexcept { return control_.size() + data_bytes_; }
@@ -74,6 +77,7 @@ class SendQueue {
   std::vector<std::byte> control_;  // frames
   std::deque<Message> data_;
   std::uint64_t data_bytes_ = 0;
+  std::uint8_t data_flags_ = FrameHeader::kData;
   bool has_last_ = false;
   NetMessage last_type_ = NetMessage::kBye;
   std::string last_;

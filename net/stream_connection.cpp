@@ -115,9 +115,8 @@ void StreamCore::layers_moved() {
   if (layers.has_output()) {
     schedule_flush();
   }
-  if (layers.open() && !begun_) {
-    begun_ = true;
-    step(handshake_.start());
+  if (layers.open()) {
+    begin_handshake();
   }
 }
 
@@ -171,6 +170,7 @@ void StreamCore::on_message(const MessageHeader& header, std::span<const std::by
 
 void StreamCore::on_net_message(NetMessage type, std::span<const std::byte> bytes) {
   if (state_ == State::kShaking) {
+    begin_handshake();  // the first word may come in one piece with what opens the layers
     return step(handshake_.on_message(type, bytes));
   }
   switch (type) {
@@ -185,6 +185,12 @@ void StreamCore::on_net_message(NetMessage type, std::span<const std::byte> byte
 }
 
 // ---- the handshake ----
+
+void StreamCore::begin_handshake() {
+  if (!std::exchange(begun_, true)) {
+    step(handshake_.start(setup_.layers.binding()));
+  }
+}
 
 void StreamCore::step(const Handshake::Reply& reply) {
   if (reply && handshake_.state() != Handshake::State::kRefused) {
@@ -224,6 +230,10 @@ void StreamCore::open(ConnectionSink* sink) {
   state_ = State::kOpen;
   setup_.maker = nullptr;
   reader_.lift_restriction();
+  if (handshake_.is_end_to_end()) {
+    reader_.take_unchecked();
+    queue_.leave_unchecked();
+  }
   forget_timer(deadline_timer_);
   sink_->on_open();
 }

@@ -128,6 +128,7 @@ class StreamCore final : MessageReader::Events, ByteSink {
   void on_stream_end(std::int64_t result);
   void on_reader_stopped();
   void on_net_message(NetMessage type, std::span<const std::byte> bytes);
+  void begin_handshake();
   void step(const Handshake::Reply& reply);
   void after_handshake_step();
   void open(ConnectionSink* sink);

@@ -24,6 +24,11 @@ class TlsLayer final : public Layer {
     take_error();
   }
   bool open() const noexcept override { return api_.is_open(engine_) == 1; }
+  ChannelBinding binding() const noexcept override {
+    ChannelBinding out{};
+    static_assert(sizeof out == SETSUNA_TLS_BINDING_BYTES);
+    return api_.binding(engine_, reinterpret_cast<std::uint8_t*>(out.data())) == 1 ? out : ChannelBinding{};
+  }
   bool receive(std::span<const std::byte> bytes, ByteSink& up) override {
     const int good = api_.receive(engine_, bytes.data(), bytes.size(), room_of, on_plain, &up);
     take_error();

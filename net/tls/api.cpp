@@ -24,6 +24,7 @@ constexpr setsuna_tls_api kApi = {
     tls::free_engine,
     tls::start,
     tls::is_open,
+    tls::binding,
     tls::receive,
     tls::send,
     tls::finish,

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #include "net/tls/errors.hpp"
 
@@ -141,6 +142,15 @@ void start(setsuna_tls_engine* engine) {
 }
 
 int is_open(const setsuna_tls_engine* engine) { return engine->open ? 1 : 0; }
+
+int binding(const setsuna_tls_engine* engine, std::uint8_t* out) {
+  constexpr std::string_view kLabel = "EXPORTER-Channel-Binding";
+  ERR_clear_error();
+  const int good = SSL_export_keying_material(engine->ssl.get(), out, SETSUNA_TLS_BINDING_BYTES, kLabel.data(),
+                                              kLabel.size(), nullptr, 0, 1);
+  ERR_clear_error();
+  return good;
+}
 
 int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_room room,
             setsuna_tls_sink sink, void* user) {

@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ setsuna_tls_engine* new_engine(setsuna_tls_context* context, const char* host);
 void free_engine(setsuna_tls_engine* engine);
 void start(setsuna_tls_engine* engine);
 int is_open(const setsuna_tls_engine* engine);
+int binding(const setsuna_tls_engine* engine, std::uint8_t* out);
 int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_room room,
             setsuna_tls_sink sink, void* user);
 int send(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_sink sink, void* user);

@@ -61,12 +61,16 @@ struct Listener : MessageReader::Events {
 };
 
 // All that was heard, and whether it went wrong (what the error quotes depends on the pieces).
-std::string read_frames(std::span<const std::byte> wire, bool lend, bool restricted, std::size_t piece) {
+std::string read_frames(std::span<const std::byte> wire, bool lend, bool restricted, bool unchecked,
+                        std::size_t piece) {
   Listener listener;
   listener.lend = lend;
   MessageReader reader(listener);
   if (restricted) {
     reader.restrict_to(1024);
+  }
+  if (unchecked) {
+    reader.take_unchecked();
   }
   for (std::size_t at = 0; at < wire.size();) {
     const std::span<std::byte> room = lend ? reader.room() : std::span<std::byte>();
@@ -91,7 +95,7 @@ std::vector<std::byte> sealed(std::span<const std::byte> input) {
     input = input.subspan(sizeof header);
     header.magic = kFrameMagic;
     header.version = kFrameVersion;
-    header.flags &= 7;
+    header.flags &= 15;
     header.body_bytes %= 1000;
     header.head_bytes = static_cast<std::uint8_t>(std::min<std::size_t>(header.head_bytes % 65, input.size()));
     const auto head = input.first(header.head_bytes);
@@ -149,8 +153,9 @@ void frames(std::span<const std::uint8_t> input) {
   }
   const bool lend = (how & 2) != 0;
   const bool restricted = (how & 4) != 0;
-  const std::string whole = read_frames(wire, lend, restricted, std::max<std::size_t>(wire.size(), 1));
-  const std::string pieces = read_frames(wire, lend, restricted, 1 + (how >> 3));
+  const bool unchecked = (how & 8) != 0;
+  const std::string whole = read_frames(wire, lend, restricted, unchecked, std::max<std::size_t>(wire.size(), 1));
+  const std::string pieces = read_frames(wire, lend, restricted, unchecked, 1 + (how >> 4));
   SETSUNA_ASSERT(whole == pieces);
 }
 
@@ -166,7 +171,7 @@ void handshake(std::span<const std::uint8_t> input) {
     config.token = "token";
   }
   Handshake machine((how & 1) != 0 ? Handshake::Role::kHost : Handshake::Role::kDialler, config, no_crypto());
-  machine.start();
+  machine.start({});
   while (input.size() >= 2 && machine.state() == Handshake::State::kGoing) {
     const auto type = static_cast<NetMessage>(kFirstNetMessage + input[0] % 10);
     const std::size_t size = std::min<std::size_t>(input[1] * std::size_t{4}, input.size() - 2);

@@ -29,6 +29,11 @@ struct Side {
       : settings(config(token, role == Role::kHost ? "host" : "dialler")),
         handshake(role, settings, opened_tls_library()) {}
 
+  Handshake::Reply start(std::uint8_t binding = 0) {
+    ChannelBinding bytes;
+    bytes.fill(std::byte{binding});
+    return handshake.start(bytes);
+  }
   Handshake::Reply hear(const Handshake::Reply& message) { return handshake.on_message(message->type, message->bytes); }
   State state() const { return handshake.state(); }
 };
@@ -40,9 +45,9 @@ struct Pair {
   Pair(const std::optional<std::string>& dialler_token, const std::optional<std::string>& host_token)
       : dialler(Role::kDialler, dialler_token), host(Role::kHost, host_token) {}
 
-  void until_proof() {
-    EXPECT_FALSE(host.handshake.start());
-    hello = *dialler.handshake.start();
+  void until_proof(std::uint8_t at_dialler = 0, std::uint8_t at_host = 0) {
+    EXPECT_FALSE(host.start(at_host));
+    hello = *dialler.start(at_dialler);
     challenge = *host.hear(hello);
     proof = *dialler.hear(challenge);
   }
@@ -97,14 +102,14 @@ TEST(Handshake, WrongTokens) {
 
 TEST(Handshake, OneSideHasNone) {
   Pair none(std::nullopt, "secret");
-  expect_refused(none.host, none.host.hear(none.dialler.handshake.start()), "wants a token");
+  expect_refused(none.host, none.host.hear(none.dialler.start()), "wants a token");
   Pair one("secret", std::nullopt);
-  expect_refused(one.host, one.host.hear(one.dialler.handshake.start()), "without authentication");
+  expect_refused(one.host, one.host.hear(one.dialler.start()), "without authentication");
   // A host that pretends to want none cannot lure a daemon that has one.
   Pair lured(std::nullopt, std::nullopt);
   lured.until_proof();
   Side victim(Role::kDialler, "secret");
-  victim.handshake.start();
+  victim.start();
   expect_refused(victim, victim.hear(lured.challenge), "one side has a token");
 }
 
@@ -115,7 +120,7 @@ TEST(Handshake, AHostWithoutTheTokenIsNotBelieved) {
   impostor.hear(pair.hello);
   for (const std::size_t size : {0u, 31u, 32u, 33u}) {
     Side dialler(Role::kDialler, "secret");
-    dialler.handshake.start();
+    dialler.start();
     dialler.hear(pair.challenge);
     expect_refused(dialler, dialler.hear(Message{NetMessage::kWelcome, std::vector<std::byte>(size)}), "does not know");
   }
@@ -132,7 +137,7 @@ TEST(Handshake, ReplayAndReflectionProveNothing) {
   expect_refused(host, host.hear(first.proof), "wrong token");
 
   Side dialler(Role::kDialler, "secret");
-  dialler.handshake.start();
+  dialler.start();
   dialler.hear(first.challenge);
   expect_refused(dialler, dialler.hear(welcome), "does not know");
 
@@ -144,8 +149,39 @@ TEST(Handshake, ReplayAndReflectionProveNothing) {
 
 TEST(Handshake, AChangedGreetingIsNoticed) {
   Pair pair("secret", "secret");
-  Message hello = *pair.dialler.handshake.start();
+  Message hello = *pair.dialler.start();
   hello.bytes.back() ^= std::byte{1};
+  const Handshake::Reply challenge = pair.host.hear(hello);
+  expect_refused(pair.host, pair.host.hear(pair.dialler.hear(challenge)), "wrong token");
+}
+
+TEST(Handshake, EndToEndIsWhereBothHaveOneBinding) {
+  struct Case {
+    std::uint8_t at_dialler, at_host;
+    bool end_to_end;
+  };
+  for (const Case& one :
+       {Case{0, 0, false}, Case{7, 0, false}, Case{0, 7, false}, Case{7, 8, false}, Case{7, 7, true}}) {
+    Pair pair("secret", "secret");
+    pair.until_proof(one.at_dialler, one.at_host);
+    pair.host.hear(pair.proof);
+    EXPECT_EQ(pair.host.state(), State::kProven);
+    pair.dialler.hear(pair.host.handshake.accept());
+    EXPECT_EQ(pair.dialler.state(), State::kDone);
+    EXPECT_EQ(pair.host.handshake.is_end_to_end(), one.end_to_end);
+    EXPECT_EQ(pair.dialler.handshake.is_end_to_end(), one.end_to_end);
+  }
+}
+
+TEST(Handshake, AChangedBindingIsNoticed) {
+  constexpr std::size_t kBindingAt = 36;
+  Pair pair("secret", "secret");
+  pair.host.start(8);
+  Message hello = *pair.dialler.start(7);
+  for (std::size_t i = 0; i < sizeof(ChannelBinding); ++i) {
+    ASSERT_EQ(hello.bytes[kBindingAt + i], std::byte{7});
+    hello.bytes[kBindingAt + i] = std::byte{8};  // what the host has
+  }
   const Handshake::Reply challenge = pair.host.hear(hello);
   expect_refused(pair.host, pair.host.hear(pair.dialler.hear(challenge)), "wrong token");
 }
@@ -164,7 +200,7 @@ TEST(Handshake, OutOfTurn) {
 TEST(Handshake, MalformedAndRandomMessages) {
   std::mt19937 random(4);
   Side sample(Role::kDialler, "secret");
-  const Message hello = *sample.handshake.start();
+  const Message hello = *sample.start();
   for (int round = 0; round < 500; ++round) {
     Side host(Role::kHost, "secret");
     Message bad = hello;
@@ -182,12 +218,12 @@ TEST(Handshake, MalformedAndRandomMessages) {
 
 TEST(Handshake, RefusalsOfStrangersAreMadePrintable) {
   Side dialler(Role::kDialler, "secret");
-  dialler.handshake.start();
+  dialler.start();
   const std::string ugly = "no\n\x1b[31m way \xff";
   dialler.handshake.on_message(NetMessage::kRefusal, std::as_bytes(std::span(ugly)));
   EXPECT_EQ(dialler.handshake.reason(), "no??[31m way ?");
   Side other(Role::kDialler, "secret");
-  other.handshake.start();
+  other.start();
   other.handshake.on_message(NetMessage::kRefusal, {});
   EXPECT_EQ(other.handshake.reason(), "no reason given");
 }

@@ -166,9 +166,9 @@ TEST_P(Hostile, WhoSaysNothingIsNotWaitedForForEver) {
 
 TEST_P(HostileFrames, OtherVersionsAreToldApart) {
   Host& host = this->host();
-  const Outcome outcome = offer(host, frame(NetMessage::kHello, "x", 2));
-  EXPECT_THAT(outcome.reason, HasSubstr("version 2 of the protocol and this side version 1"));
-  EXPECT_THAT(outcome.answer, HasSubstr("version 2 of the protocol"));
+  const Outcome outcome = offer(host, frame(NetMessage::kHello, "x", 1));
+  EXPECT_THAT(outcome.reason, HasSubstr("version 1 of the protocol and this side version 2"));
+  EXPECT_THAT(outcome.answer, HasSubstr("version 1 of the protocol"));
   FrameHeader answer;
   ASSERT_GE(outcome.answer.size(), sizeof answer);
   std::memcpy(&answer, outcome.answer.data(), sizeof answer);
@@ -198,9 +198,9 @@ TEST_P(HostileFrames, AReplayedHandshakeIsRefused) {
   };
   UniqueFd good = stranger(host);
   Handshake dialler(Handshake::Role::kDialler, config, opened_tls_library());
-  const std::string hello = body_of(dialler.start());
+  const std::string hello = body_of(dialler.start({}));
   write_all(good.get(), frame(NetMessage::kHello, hello));
-  const std::string challenge = read_frame(good.get(), 36 + 9);
+  const std::string challenge = read_frame(good.get(), 68 + 9);
   const std::string proof = body_of(dialler.on_message(NetMessage::kChallenge, bytes(challenge)));
   write_all(good.get(), frame(NetMessage::kProof, proof));
   run_until([&] { return host.ends.size() == 1 && host.ends[0].opened; });
@@ -230,7 +230,7 @@ TEST_P(HostileFrames, DamageLater) {
     const std::size_t before = host.ends.size();
     UniqueFd fd = stranger(host);
     Handshake dialler(Handshake::Role::kDialler, config, opened_tls_library());
-    write_all(fd.get(), frame(NetMessage::kHello, body_of(dialler.start())) + frame(NetMessage::kProof, ""));
+    write_all(fd.get(), frame(NetMessage::kHello, body_of(dialler.start({}))) + frame(NetMessage::kProof, ""));
     run_until([&] { return host.ends.size() > before && host.ends.back().opened; });
     write_all(fd.get(), after);
     const std::string told = read_to_end(fd.get());
@@ -257,7 +257,7 @@ TEST_P(Silence, OfAWatchedPeerEndsItAndAnAnswerDoesNot) {
   UniqueFd again = stranger(host);
   for (const int fd : {silent.get(), unwatched.get(), again.get()}) {
     Handshake dialler(Handshake::Role::kDialler, config, opened_tls_library());
-    write_all(fd, frame(NetMessage::kHello, body_of(dialler.start())) + frame(NetMessage::kProof, ""));
+    write_all(fd, frame(NetMessage::kHello, body_of(dialler.start({}))) + frame(NetMessage::kProof, ""));
     const std::size_t before = host.ends.size();
     run_until([&] { return host.ends.size() > before && host.ends.back().opened; });
   }

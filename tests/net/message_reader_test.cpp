@@ -95,9 +95,12 @@ struct Conversation {
   std::string wire;
 };
 
-Conversation conversation(std::mt19937& random, int messages, std::size_t largest) {
+Conversation conversation(std::mt19937& random, int messages, std::size_t largest, bool unchecked = false) {
   Conversation out;
   SendQueue queue;
+  if (unchecked) {
+    queue.leave_unchecked();
+  }
   out.bodies.reserve(static_cast<std::size_t>(messages));
   std::vector<Heard> control, on_data;
   for (int i = 0; i < messages; ++i) {
@@ -128,8 +131,12 @@ TEST(MessageReader, AnyPieces) {
   std::mt19937 random(1);
   int placed = 0;
   for (int round = 0; round < 200; ++round) {
-    const Conversation said = conversation(random, 12, round % 10 == 0 ? 600'000 : 3000);
+    const bool unchecked = round % 4 == 1;
+    const Conversation said = conversation(random, 12, round % 10 == 0 ? 600'000 : 3000, unchecked);
     Listening listening;
+    if (unchecked) {
+      listening.reader.take_unchecked();
+    }
     listening.give_memory = round % 2 == 0;
     const std::size_t most = std::size_t{1} << (random() % 18);
     for (std::size_t at = 0; at < said.wire.size();) {
@@ -214,7 +221,7 @@ TEST(MessageReader, NamesWhatIsWrong) {
     Listening listening;
     EXPECT_TRUE(listening.feed(std::string("STSN\x07", 5)));  // the version is not there yet
     EXPECT_FALSE(listening.feed(std::string("\x01", 1)));
-    EXPECT_THAT(listening.why(), HasSubstr("version 263 of the protocol and this side version 1"));
+    EXPECT_THAT(listening.why(), HasSubstr("version 263 of the protocol and this side version 2"));
   }
   const auto why = [](const std::string& wire) {
     Listening listening;
@@ -232,7 +239,9 @@ TEST(MessageReader, NamesWhatIsWrong) {
   EXPECT_THAT(why(frame(data(10, FrameHeader::kWhole), "", "x")), HasSubstr("contradicts itself"));
   EXPECT_THAT(why(frame(data(10, FrameHeader::kFirst), "", "")), HasSubstr("contradicts itself"));
   EXPECT_THAT(why(frame(data(10, 0), "head", "x")), HasSubstr("contradicts itself"));
-  EXPECT_THAT(why(frame(data(10, 8), "", "x")), HasSubstr("unknown flags"));
+  EXPECT_THAT(why(frame(data(10, 16), "", "x")), HasSubstr("unknown flags"));
+  const FrameHeader unchecked = data(1, FrameHeader::kWhole | FrameHeader::kUnchecked);
+  EXPECT_THAT(why(frame(unchecked, "", "x")), HasSubstr("without a checksum"));
   EXPECT_THAT(why(frame(data(10, 0), "", "x")), HasSubstr("belongs to no message"));
   EXPECT_THAT(why(frame(data(10, FrameHeader::kLast), "", "x")), HasSubstr("belongs to no message"));
   EXPECT_THAT(why(frame(data(10, FrameHeader::kFirst), "", std::string(10, 'x'))), HasSubstr("do not add up"));
@@ -248,6 +257,29 @@ TEST(MessageReader, NamesWhatIsWrong) {
   damaged = frame(data(3, FrameHeader::kWhole), "head", "abc");
   damaged[sizeof(FrameHeader)] = 'x';
   EXPECT_THAT(why(damaged), HasSubstr("start of a frame is damaged"));
+}
+
+TEST(MessageReader, TakesUncheckedDataWhereThatWasAgreed) {
+  const auto heard = [](const std::string& wire) {
+    Listening listening;
+    listening.reader.take_unchecked();
+    const bool good = listening.feed(wire);
+    return std::pair(good, listening.why());
+  };
+  const FrameHeader unchecked = data(3, FrameHeader::kWhole | FrameHeader::kUnchecked);
+  std::string wire = frame(unchecked, "head", "abc");
+  EXPECT_TRUE(heard(wire).first);
+  wire.back() = 'x';  // another's matter
+  EXPECT_TRUE(heard(wire).first);
+  EXPECT_TRUE(heard(frame(data(3, FrameHeader::kWhole), "", "abc")).first);
+  wire[sizeof(FrameHeader)] = 'x';
+  EXPECT_THAT(heard(wire).second, HasSubstr("start of a frame is damaged"));
+  std::string contradiction = frame(unchecked, "", "abc");
+  contradiction[offsetof(FrameHeader, checksum)] = 1;
+  EXPECT_THAT(heard(contradiction).second, HasSubstr("contradicts itself"));
+  FrameHeader control;
+  control.flags = FrameHeader::kWhole | FrameHeader::kUnchecked;
+  EXPECT_THAT(heard(frame(control, "", "")).second, HasSubstr("contradicts itself"));
 }
 
 TEST(MessageReader, RestrictedToTheHandshake) {

@@ -8,6 +8,7 @@
 
 #include "net/tcp_socket.hpp"
 #include "tests/net/certificates.hpp"
+#include "tests/net/fault_proxy.hpp"
 #include "tests/net/link_fixture.hpp"
 
 namespace setsuna::net {
@@ -18,12 +19,13 @@ constexpr char kNginx[] = "/usr/sbin/nginx";
 // Runs while it lives, in a folder of its own.
 class Nginx {
  public:
-  explicit Nginx(std::uint16_t host_port)
+  // `upstream`: what the host behind it speaks, http or https.
+  Nginx(const std::string& upstream, std::uint16_t host_port)
       : folder_(testing::TempDir() + "setsuna-nginx-" + std::to_string(::getpid())) {
     std::filesystem::create_directories(folder_);
     plain_.port = listen_tcp(plain_).url.port;  // free again
     secure_.port = listen_tcp(secure_).url.port;
-    write(host_port);
+    write(upstream, host_port);
     const std::string file = folder_ + "/nginx.conf";
     const std::string log = folder_ + "/error.log";
     const char* arguments[] = {kNginx, "-p", folder_.c_str(), "-e", log.c_str(), "-c", file.c_str(), nullptr};
@@ -41,7 +43,7 @@ class Nginx {
   const Url& secure() const { return secure_; }
 
  private:
-  void write(std::uint16_t host_port) {
+  void write(const std::string& upstream, std::uint16_t host_port) {
     std::ofstream(folder_ + "/certificate") << pem::kLeaf << pem::kIntermediate;
     std::ofstream(folder_ + "/key") << pem::kLeafKey;
     std::ofstream out(folder_ + "/nginx.conf");
@@ -52,7 +54,7 @@ class Nginx {
     }
     out << "server { listen 127.0.0.1:" << plain_.port << "; listen 127.0.0.1:" << secure_.port << " ssl;\n"
         << "ssl_certificate certificate; ssl_certificate_key key;\n"
-        << "location / { proxy_pass http://127.0.0.1:" << host_port << "; proxy_http_version 1.1;\n"
+        << "location / { proxy_pass " << upstream << "://127.0.0.1:" << host_port << "; proxy_http_version 1.1;\n"
         << "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\"; } } }\n";
   }
 
@@ -79,14 +81,14 @@ class Proxy : public LinkTest {
     }
   }
 };
-INSTANTIATE_TEST_SUITE_P(Links, Proxy, testing::ValuesIn(link_params({"ws"})), link_param_name);
+INSTANTIATE_TEST_SUITE_P(Links, Proxy, testing::ValuesIn(link_params({"ws", "wss"})), link_param_name);
 
 TEST_P(Proxy, PassesEverythingOn) {
   if (::access(kNginx, X_OK) != 0) {
     GTEST_SKIP() << "nginx is not installed (Debian: nginx-light)";
   }
-  Host& host = host_at("ws://127.0.0.1:0/daemons");
-  const Nginx nginx(host.urls[0].port);
+  Host& host = host_at(any_url() + "/daemons");
+  const Nginx nginx(host.urls[0].is_tls() ? "https" : "http", host.urls[0].port);
   std::string error;
   const TlsContextPtr trusted = make_tls_client(pem::kRoot, &error);
   const std::string body = pattern(5'000'000);
@@ -114,6 +116,29 @@ TEST_P(Proxy, PassesEverythingOn) {
   Client& lost = dial(wrong);
   run_until([&] { return !lost.failed.empty(); });
   EXPECT_THAT(lost.failed, testing::HasSubstr("404 Not Found"));
+}
+
+// TLS protects one half of the way only: the frames' own checksums protect the other.
+class HalfProtected : public Proxy {};
+INSTANTIATE_TEST_SUITE_P(Links, HalfProtected, testing::ValuesIn(link_params({"ws"})), link_param_name);
+
+TEST_P(HalfProtected, DamageBehindTheProxyIsNoticed) {
+  if (::access(kNginx, X_OK) != 0) {
+    GTEST_SKIP() << "nginx is not installed (Debian: nginx-light)";
+  }
+  Host& host = host_at(any_url() + "/daemons");
+  FaultProxy line(host.urls[0].port);
+  const Nginx nginx("http", line.port());
+  std::string error;
+  Client& client = dial_patiently(nginx.secure(), make_tls_client(pem::kRoot, &error));
+  run_until([&] { return !host.ends.empty() && host.ends.back().opened; });
+  End& at_host = host.ends.back();
+  line.strike({Fault::Kind::kFlip, Fault::Way::kUp, 5000, 1});
+  const std::string body = pattern(10'000);
+  client.end.send(1, "head", body, 1);
+  run_until([&] { return at_host.closes == 1; });
+  EXPECT_THAT(at_host.closed, testing::HasSubstr("contents of a frame are damaged"));
+  EXPECT_TRUE(at_host.messages.empty());
 }
 
 }  // namespace

@@ -6,6 +6,9 @@
 #include <filesystem>
 #include <fstream>
 
+#include "net/frame.hpp"
+#include "net/handshake.hpp"
+#include "net/tls_layer.hpp"
 #include "net/tls_library.hpp"
 #include "runtime/poison.hpp"  // SETSUNA_ASAN
 #include "tests/net/certificates.hpp"
@@ -119,6 +122,153 @@ TEST_P(Tls, AnotherProtocolOnEitherSide) {
   run_until([&] { return !secure_client.failed.empty() && plain_host.rejected.size() == 1; });
   EXPECT_THAT(plain_host.rejected[0], HasSubstr("what comes is not "));
   EXPECT_THAT(secure_client.failed, HasSubstr("cannot connect to '" + format_url(secure)));
+}
+
+// ---- one TLS connection from end to end ----
+
+// What a dialler says and hears inside of TLS, word by word.
+class TlsStranger final : ByteSink {
+ public:
+  TlsStranger(UniqueFd fd, const TlsContext& trusted) : fd_(std::move(fd)), layer_(trusted, "127.0.0.1") {
+    layer_.start();
+    write_output();
+  }
+
+  // What is there, if anything. Hangs up when the other side has said farewell.
+  void read() {
+    std::byte buffer[4096];
+    const ssize_t got = ::recv(fd_.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+    if (got > 0 && layer_.receive(std::span(buffer).first(static_cast<std::size_t>(got)), *this)) {
+      write_output();
+    } else if (got > 0) {
+      EXPECT_THAT(layer_.error(), HasSubstr("the other side ended the TLS connection"));
+      fd_.reset();
+    }
+  }
+  void write(std::uint16_t type, std::uint8_t flags, std::span<const std::byte> body) {
+    FrameHeader header;
+    header.type = type;
+    header.flags = static_cast<std::uint8_t>(FrameHeader::kWhole | flags);
+    header.body_bytes = header.chunk_bytes = static_cast<std::uint32_t>(body.size());
+    seal(header, {}, body);
+    std::vector<std::byte> frame(sizeof header + body.size());
+    std::memcpy(frame.data(), &header, sizeof header);
+    std::copy(body.begin(), body.end(), frame.begin() + sizeof header);
+    const iovec piece{frame.data(), frame.size()};
+    std::vector<std::byte> wire;
+    EXPECT_TRUE(layer_.send(std::span(&piece, 1), wire));
+    write_all(wire);
+  }
+  void write(const Handshake::Reply& reply) { write(static_cast<std::uint16_t>(reply->type), 0, reply->bytes); }
+
+  const TlsLayer& layer() const { return layer_; }
+
+  // The oldest frame that was heard and not taken. False: it is not there yet.
+  bool take(FrameHeader& header, std::vector<std::byte>& body) {
+    if (heard_.size() < sizeof header) {
+      return false;
+    }
+    std::memcpy(&header, heard_.data(), sizeof header);
+    const std::size_t start = sizeof header + header.head_bytes;
+    if (heard_.size() < start + header.chunk_bytes) {
+      return false;
+    }
+    const auto from = heard_.begin() + static_cast<std::ptrdiff_t>(start);
+    body.assign(from, from + header.chunk_bytes);
+    heard_.erase(heard_.begin(), from + header.chunk_bytes);
+    return true;
+  }
+
+ private:
+  bool on_bytes(std::span<const std::byte> bytes) override {
+    heard_.insert(heard_.end(), bytes.begin(), bytes.end());
+    return true;
+  }
+  void write_output() {
+    std::vector<std::byte> wire;
+    layer_.take_output(wire);
+    write_all(wire);
+  }
+  void write_all(const std::vector<std::byte>& wire) {
+    EXPECT_EQ(::send(fd_.get(), wire.data(), wire.size(), MSG_NOSIGNAL), static_cast<ssize_t>(wire.size()));
+  }
+
+  UniqueFd fd_;
+  TlsLayer layer_;
+  std::vector<std::byte> heard_;
+};
+
+class EndToEnd : public Tls {
+ protected:
+  // A dialler that has said hello and proof, with the binding that it says it has.
+  TlsStranger& meet_stranger(Host& host, bool right_binding) {
+    TlsStranger& stranger =
+        *strangers_.emplace_back(std::make_unique<TlsStranger>(this->stranger(host), *tls().client));
+    wait_for([&] { return stranger.layer().open(); });
+    ChannelBinding binding = stranger.layer().binding();
+    EXPECT_NE(binding, ChannelBinding{});
+    binding[31] ^= std::byte{right_binding ? std::uint8_t{0} : std::uint8_t{1}};  // a proxy between has its own
+    Handshake handshake(Handshake::Role::kDialler, settings_, opened_tls_library());
+    stranger.write(handshake.start(binding));
+    FrameHeader header;
+    std::vector<std::byte> body;
+    wait_for([&] { return stranger.take(header, body); });
+    stranger.write(handshake.on_message(static_cast<NetMessage>(header.type), body));
+    wait_for([&] { return stranger.take(header, body); });
+    EXPECT_FALSE(handshake.on_message(static_cast<NetMessage>(header.type), body));
+    EXPECT_EQ(handshake.state(), Handshake::State::kDone);
+    EXPECT_EQ(handshake.is_end_to_end(), right_binding);
+    return stranger;
+  }
+
+  // What the host sends: has its chunk a checksum?
+  bool host_checks(Host& host, TlsStranger& stranger) {
+    host.ends.back().send(5, "head", "body");
+    FrameHeader header;
+    std::vector<std::byte> body;
+    wait_for([&] { return stranger.take(header, body); });
+    EXPECT_EQ(header.id, 5u);
+    EXPECT_EQ(header.is_checked(), header.checksum != 0);
+    return header.is_checked();
+  }
+
+  template <class Condition>
+  void wait_for(Condition condition) {
+    while (!condition()) {
+      for (const auto& stranger : strangers_) {
+        stranger->read();
+      }
+      run_what_is_there();
+    }
+  }
+
+  const HandshakeConfig settings_ = credentials("secret", "stranger");
+  std::vector<std::unique_ptr<TlsStranger>> strangers_;
+};
+INSTANTIATE_TEST_SUITE_P(Links, EndToEnd, testing::ValuesIn(link_params({"tls+tcp"})), link_param_name);
+
+constexpr std::uint8_t kUncheckedData = FrameHeader::kData | FrameHeader::kUnchecked;
+
+TEST_P(EndToEnd, ChecksumsAreLeftOut) {
+  Host& host = this->host();
+  TlsStranger& stranger = meet_stranger(host, true);
+  EXPECT_FALSE(host_checks(host, stranger));
+  for (const std::uint8_t flags : {kUncheckedData, FrameHeader::kData}) {
+    const std::size_t before = host.ends.back().messages.size();
+    stranger.write(9, flags, bytes("by TLS"));
+    wait_for([&] { return host.ends.back().messages.size() > before; });
+    EXPECT_EQ(host.ends.back().messages.back().text, "by TLS");
+  }
+}
+
+TEST_P(EndToEnd, ChecksumsAreNeededWhereSomebodyEndsTlsBetween) {
+  Host& host = this->host();
+  TlsStranger& stranger = meet_stranger(host, false);
+  EXPECT_TRUE(host_checks(host, stranger));
+  stranger.write(9, kUncheckedData, bytes("by whom?"));
+  wait_for([&] { return host.ends.back().closes == 1; });
+  EXPECT_THAT(host.ends.back().closed, HasSubstr("without a checksum"));
+  EXPECT_TRUE(host.ends.back().messages.empty());
 }
 
 // ---- loading ----
