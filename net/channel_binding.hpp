@@ -1,4 +1,4 @@
-// What only the two ends of one TLS connection know.
+// What both ends of one TLS connection derive from it, and no other connection has. It is no secret.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
 // One connection between a host and a remote daemon: authenticated messages over tcp, tls+tcp, ws or wss (or a local stream
-// socket), on one reactor. The layers below (TLS, WebSocket framing, chunks with checksums) do not show here.
+// socket), on one reactor. The layers below (TLS, WebSocket framing, chunks and their checksums) do not show here.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,7 @@ class ConnectionSink {
   // with it. Not called for control messages and for messages without a body.
   virtual std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) = 0;
 
-  // A whole message; its chunks' checksums were right. `head` is valid during the call; `body` lies where on_begin() said, or
+  // A whole message, as it was sent: that has been checked. `head` is valid during the call; `body` lies where on_begin() said, or
   // is valid during the call only.
   virtual void on_message(const MessageHeader& header, std::span<const std::byte> head,
                           std::span<const std::byte> body) = 0;

@@ -53,7 +53,7 @@ class Handshake {
   // `config` outlives it.
   Handshake(Role role, const HandshakeConfig& config, const setsuna_tls_api& crypto);
 
-  // `binding`: of the connection that it goes over.
+  // Before any on_message(). `binding`: of the connection that it goes over.
   Reply start(const ChannelBinding& binding);
   Reply on_message(NetMessage type, std::span<const std::byte> bytes);
   Reply accept();
@@ -64,7 +64,7 @@ class Handshake {
   const std::string& reason() const noexcept { return reason_; }
   bool by_peer() const noexcept { return by_peer_; }
   std::span<const std::byte> peer_greeting() const noexcept { return peer_greeting_; }
-  // One TLS connection leads from here to the other side. Once the other side is proven.
+  // One TLS connection leads from here to the other side (without a token: so it says). Once the other side is proven.
   bool is_end_to_end() const noexcept { return binding_ != ChannelBinding{} && binding_ == peer_binding_; }
 
  private:

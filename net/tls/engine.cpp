@@ -146,10 +146,13 @@ int is_open(const setsuna_tls_engine* engine) { return engine->open ? 1 : 0; }
 int binding(const setsuna_tls_engine* engine, std::uint8_t* out) {
   constexpr std::string_view kLabel = "EXPORTER-Channel-Binding";
   ERR_clear_error();
-  const int good = SSL_export_keying_material(engine->ssl.get(), out, SETSUNA_TLS_BINDING_BYTES, kLabel.data(),
-                                              kLabel.size(), nullptr, 0, 1);
+  // Two connections of TLS 1.2 can be given one binding unless their master secrets were extended (RFC 9266, 4.2).
+  SSL* ssl = engine->ssl.get();
+  const bool good =
+      SSL_get_extms_support(ssl) == 1 &&
+      SSL_export_keying_material(ssl, out, SETSUNA_TLS_BINDING_BYTES, kLabel.data(), kLabel.size(), nullptr, 0, 1) == 1;
   ERR_clear_error();
-  return good;
+  return good ? 1 : 0;
 }
 
 int receive(setsuna_tls_engine* engine, const void* bytes, std::size_t size, setsuna_tls_room room,

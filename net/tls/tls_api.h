@@ -57,8 +57,8 @@ struct setsuna_tls_api {
   /* The first step of the handshake, for clients. */
   void (*start)(struct setsuna_tls_engine* engine);
   int (*is_open)(const struct setsuna_tls_engine* engine);
-  /* Once open: what only the two ends of this TLS connection know, SETSUNA_TLS_BINDING_BYTES (tls-exporter of RFC 9266). 1;
-   * or 0: there is none. */
+  /* Once open: what both ends of this TLS connection derive from it, and no other connection has: SETSUNA_TLS_BINDING_BYTES
+   * (tls-exporter of RFC 9266). 1; or 0: there is none. */
   int (*binding)(const struct setsuna_tls_engine* engine, uint8_t* out);
   /* Bytes of the wire. 1; or 0: see error_of (empty: the sink wanted no more). */
   int (*receive)(struct setsuna_tls_engine* engine, const void* bytes, size_t size, setsuna_tls_room room,

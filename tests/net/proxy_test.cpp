@@ -131,6 +131,7 @@ TEST_P(HalfProtected, DamageBehindTheProxyIsNoticed) {
   const Nginx nginx("http", line.port());
   std::string error;
   Client& client = dial_patiently(nginx.secure(), make_tls_client(pem::kRoot, &error));
+  ASSERT_TRUE(client.end.opened);
   run_until([&] { return !host.ends.empty() && host.ends.back().opened; });
   End& at_host = host.ends.back();
   line.strike({Fault::Kind::kFlip, Fault::Way::kUp, 5000, 1});
