@@ -35,7 +35,7 @@ class ConnectionSink {
   // with it. Not called for control messages and for messages without a body.
   virtual std::byte* on_begin(const MessageHeader& header, std::span<const std::byte> head, std::string* reject) = 0;
 
-  // A whole message, as it was sent: that has been checked. `head` is valid during the call; `body` lies where on_begin() said, or
+  // A whole message, checked to be as it was sent. `head` is valid during the call; `body` lies where on_begin() said, or
   // is valid during the call only.
   virtual void on_message(const MessageHeader& header, std::span<const std::byte> head,
                           std::span<const std::byte> body) = 0;

@@ -37,8 +37,11 @@ namespace {
 
 // A task may have chosen another kind of generator. Later ones go on with this daemon's kind, in a substream of its own.
 void restore_generator() {
+  if (!options.has_stream) {
+    return;
+  }
   SEXP seed = Rf_findVarInFrame(R_GlobalEnv, seed_symbol);
-  if (!options.has_stream || (TYPEOF(seed) == INTSXP && XLENGTH(seed) == 7 && INTEGER(seed)[0] == kGeneratorKind)) {
+  if (TYPEOF(seed) == INTSXP && XLENGTH(seed) == 7 && INTEGER(seed)[0] == kGeneratorKind) {
     return;
   }
   dispatch::StreamState state{};
