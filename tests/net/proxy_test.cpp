@@ -66,6 +66,13 @@ class Nginx {
 
 class Proxy : public LinkTest {
  protected:
+  void SetUp() override {
+    if (::access(kNginx, X_OK) != 0) {
+      GTEST_SKIP() << "nginx is not installed (Debian: nginx-light)";
+    }
+    LinkTest::SetUp();
+  }
+
   // Until nginx is up.
   Client& dial_patiently(const Url& url, const TlsContextPtr& trusted) {
     for (;;) {
@@ -84,9 +91,6 @@ class Proxy : public LinkTest {
 INSTANTIATE_TEST_SUITE_P(Links, Proxy, testing::ValuesIn(link_params({"ws", "wss"})), link_param_name);
 
 TEST_P(Proxy, PassesEverythingOn) {
-  if (::access(kNginx, X_OK) != 0) {
-    GTEST_SKIP() << "nginx is not installed (Debian: nginx-light)";
-  }
   Host& host = host_at(any_url() + "/daemons");
   const Nginx nginx(host.urls[0].is_tls() ? "https" : "http", host.urls[0].port);
   std::string error;
@@ -123,9 +127,6 @@ class HalfProtected : public Proxy {};
 INSTANTIATE_TEST_SUITE_P(Links, HalfProtected, testing::ValuesIn(link_params({"ws"})), link_param_name);
 
 TEST_P(HalfProtected, DamageBehindTheProxyIsNoticed) {
-  if (::access(kNginx, X_OK) != 0) {
-    GTEST_SKIP() << "nginx is not installed (Debian: nginx-light)";
-  }
   Host& host = host_at(any_url() + "/daemons");
   FaultProxy line(host.urls[0].port);
   const Nginx nginx("http", line.port());
