@@ -30,7 +30,7 @@ bool check_lengths(const FrameHeader& header, std::string* error) {
     return fail(error, "a chunk of " + std::to_string(header.chunk_bytes) + " bytes is longer than allowed");
   }
   const bool first = (header.flags & FrameHeader::kFirst) != 0;
-  if ((header.is_control() && !(header.is_whole() && header.is_checked())) ||
+  if ((header.is_control() && (!header.is_whole() || !header.is_checked())) ||
       (!header.is_checked() && header.checksum != 0) ||
       (header.is_whole() && header.chunk_bytes != header.body_bytes) ||
       (!header.is_whole() && header.chunk_bytes == 0) || (!first && header.head_bytes > 0)) {

@@ -163,6 +163,8 @@ std::vector<std::byte> Handshake::proof_of(Role role) const {
   const auto& host_greeting = dialling ? peer_greeting_ : config_.greeting;
   const auto& dialler_nonce = dialling ? nonce_ : peer_nonce_;
   const auto& host_nonce = dialling ? peer_nonce_ : nonce_;
+  const auto& dialler_binding = dialling ? binding_ : peer_binding_;
+  const auto& host_binding = dialling ? peer_binding_ : binding_;
   static constexpr char kDiallerLabel[16] = "setsuna dialler";
   static constexpr char kHostLabel[16] = "setsuna host";
   std::vector<std::byte> text;
@@ -170,8 +172,8 @@ std::vector<std::byte> Handshake::proof_of(Role role) const {
   append(text, &kFrameVersion, sizeof kFrameVersion);
   append(text, dialler_nonce.data(), kNonceBytes);
   append(text, host_nonce.data(), kNonceBytes);
-  append(text, (dialling ? binding_ : peer_binding_).data(), sizeof(ChannelBinding));
-  append(text, (dialling ? peer_binding_ : binding_).data(), sizeof(ChannelBinding));
+  append(text, dialler_binding.data(), dialler_binding.size());
+  append(text, host_binding.data(), host_binding.size());
   const auto length = static_cast<std::uint32_t>(dialler_greeting.size());
   append(text, &length, sizeof length);
   append(text, dialler_greeting.data(), dialler_greeting.size());

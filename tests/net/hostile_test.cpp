@@ -2,6 +2,7 @@
 #include <random>
 
 #include "net/tls_library.hpp"
+#include "tests/net/frame_bytes.hpp"
 #include "tests/net/link_fixture.hpp"
 
 namespace setsuna::net {
@@ -56,13 +57,7 @@ class Hostile : public LinkTest {
   }
 
   static std::string frame(NetMessage type, const std::string& body, std::uint16_t version = kFrameVersion) {
-    FrameHeader header;
-    header.version = version;
-    header.type = static_cast<std::uint16_t>(type);
-    header.flags = FrameHeader::kWhole;
-    header.body_bytes = header.chunk_bytes = static_cast<std::uint32_t>(body.size());
-    seal(header, {}, bytes(body));
-    return std::string(reinterpret_cast<const char*>(&header), sizeof header) + body;
+    return message_bytes(static_cast<std::uint16_t>(type), 0, body, version);
   }
 
   static std::string body_of(const Handshake::Reply& reply) {
@@ -219,9 +214,10 @@ TEST_P(HostileFrames, DamageLater) {
     header.type = 9;
     header.id = 77;
     header.flags = FrameHeader::kData | FrameHeader::kWhole;
-    header.body_bytes = header.chunk_bytes = 3;
-    seal(header, {}, bytes("abc"));
-    return std::string(reinterpret_cast<const char*>(&header), sizeof header) + "abx";
+    header.body_bytes = 3;
+    std::string out = frame_bytes(header, {}, "abc");
+    out.back() = 'x';
+    return out;
   };
   for (const auto& [after, why] :
        std::vector<std::pair<std::string, std::string>>{{"random", "not setsuna's protocol"},

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "net/send_queue.hpp"
+#include "tests/net/frame_bytes.hpp"
 
 namespace setsuna::net {
 namespace {
@@ -71,13 +72,6 @@ std::string wire_of(SendQueue& queue) {
   }
   EXPECT_EQ(queue.bytes(), 0u);
   return out;
-}
-
-std::string frame(FrameHeader header, const std::string& head, const std::string& chunk) {
-  header.head_bytes = static_cast<std::uint8_t>(head.size());
-  header.chunk_bytes = static_cast<std::uint32_t>(chunk.size());
-  seal(header, span(head), span(chunk));
-  return std::string(reinterpret_cast<const char*>(&header), sizeof header) + head + chunk;
 }
 
 FrameHeader data(std::uint64_t body_bytes, std::uint8_t flags) {
@@ -161,7 +155,7 @@ TEST(MessageReader, AnyPieces) {
 
 // What was put where it belongs is checked as what is fed.
 TEST(MessageReader, DamageInWhatIsPlacedIsNoticed) {
-  const std::string wire = frame(data(10, FrameHeader::kWhole), "head", "abcdefghij");
+  const std::string wire = frame_bytes(data(10, FrameHeader::kWhole), "head", "abcdefghij");
   Listening listening;
   listening.give_memory = true;
   EXPECT_TRUE(listening.reader.room().empty());
@@ -232,29 +226,32 @@ TEST(MessageReader, NamesWhatIsWrong) {
   FrameHeader control;
   control.flags = FrameHeader::kWhole;
   control.body_bytes = kMaxControlBytes + 1;
-  EXPECT_THAT(why(frame(control, "", std::string(kMaxControlBytes + 1, 'x'))), HasSubstr("longer than the 4096"));
-  EXPECT_THAT(why(frame(data(kMaxBodyBytes + 1, FrameHeader::kFirst), "", "x")), HasSubstr("longer than the"));
-  EXPECT_THAT(why(frame(data(1 << 20, FrameHeader::kFirst), "", std::string(kMaxChunkBytes + 1, 'x'))),
+  EXPECT_THAT(why(frame_bytes(control, "", std::string(kMaxControlBytes + 1, 'x'))), HasSubstr("longer than the 4096"));
+  EXPECT_THAT(why(frame_bytes(data(kMaxBodyBytes + 1, FrameHeader::kFirst), "", "x")), HasSubstr("longer than the"));
+  EXPECT_THAT(why(frame_bytes(data(1 << 20, FrameHeader::kFirst), "", std::string(kMaxChunkBytes + 1, 'x'))),
               HasSubstr("a chunk of"));
-  EXPECT_THAT(why(frame(data(10, FrameHeader::kWhole), "", "x")), HasSubstr("contradicts itself"));
-  EXPECT_THAT(why(frame(data(10, FrameHeader::kFirst), "", "")), HasSubstr("contradicts itself"));
-  EXPECT_THAT(why(frame(data(10, 0), "head", "x")), HasSubstr("contradicts itself"));
-  EXPECT_THAT(why(frame(data(10, 16), "", "x")), HasSubstr("unknown flags"));
+  EXPECT_THAT(why(frame_bytes(data(10, FrameHeader::kWhole), "", "x")), HasSubstr("contradicts itself"));
+  EXPECT_THAT(why(frame_bytes(data(10, FrameHeader::kFirst), "", "")), HasSubstr("contradicts itself"));
+  EXPECT_THAT(why(frame_bytes(data(10, 0), "head", "x")), HasSubstr("contradicts itself"));
+  EXPECT_THAT(why(frame_bytes(data(10, 16), "", "x")), HasSubstr("unknown flags"));
   const FrameHeader unchecked = data(1, FrameHeader::kWhole | FrameHeader::kUnchecked);
-  EXPECT_THAT(why(frame(unchecked, "", "x")), HasSubstr("without a checksum"));
-  EXPECT_THAT(why(frame(data(10, 0), "", "x")), HasSubstr("belongs to no message"));
-  EXPECT_THAT(why(frame(data(10, FrameHeader::kLast), "", "x")), HasSubstr("belongs to no message"));
-  EXPECT_THAT(why(frame(data(10, FrameHeader::kFirst), "", std::string(10, 'x'))), HasSubstr("do not add up"));
-  EXPECT_THAT(why(frame(data(10, FrameHeader::kFirst), "", "x") + frame(data(10, FrameHeader::kFirst), "", "x")),
-              HasSubstr("before the one before it is whole"));
-  EXPECT_THAT(why(frame(data(10, FrameHeader::kFirst), "", "x") + frame(data(10, FrameHeader::kLast), "", "x")),
-              HasSubstr("do not add up"));
-  EXPECT_THAT(why(frame(data(10, FrameHeader::kFirst), "", "x") + frame(data(11, FrameHeader::kLast), "", "x")),
-              HasSubstr("belongs to no message"));
-  std::string damaged = frame(data(3, FrameHeader::kWhole), "", "abc");
+  EXPECT_THAT(why(frame_bytes(unchecked, "", "x")), HasSubstr("without a checksum"));
+  EXPECT_THAT(why(frame_bytes(data(10, 0), "", "x")), HasSubstr("belongs to no message"));
+  EXPECT_THAT(why(frame_bytes(data(10, FrameHeader::kLast), "", "x")), HasSubstr("belongs to no message"));
+  EXPECT_THAT(why(frame_bytes(data(10, FrameHeader::kFirst), "", std::string(10, 'x'))), HasSubstr("do not add up"));
+  EXPECT_THAT(
+      why(frame_bytes(data(10, FrameHeader::kFirst), "", "x") + frame_bytes(data(10, FrameHeader::kFirst), "", "x")),
+      HasSubstr("before the one before it is whole"));
+  EXPECT_THAT(
+      why(frame_bytes(data(10, FrameHeader::kFirst), "", "x") + frame_bytes(data(10, FrameHeader::kLast), "", "x")),
+      HasSubstr("do not add up"));
+  EXPECT_THAT(
+      why(frame_bytes(data(10, FrameHeader::kFirst), "", "x") + frame_bytes(data(11, FrameHeader::kLast), "", "x")),
+      HasSubstr("belongs to no message"));
+  std::string damaged = frame_bytes(data(3, FrameHeader::kWhole), "", "abc");
   damaged.back() = 'x';
   EXPECT_THAT(why(damaged), HasSubstr("contents of a frame are damaged"));
-  damaged = frame(data(3, FrameHeader::kWhole), "head", "abc");
+  damaged = frame_bytes(data(3, FrameHeader::kWhole), "head", "abc");
   damaged[sizeof(FrameHeader)] = 'x';
   EXPECT_THAT(why(damaged), HasSubstr("start of a frame is damaged"));
 }
@@ -267,19 +264,19 @@ TEST(MessageReader, TakesUncheckedDataWhereThatWasAgreed) {
     return std::pair(good, listening.why());
   };
   const FrameHeader unchecked = data(3, FrameHeader::kWhole | FrameHeader::kUnchecked);
-  std::string wire = frame(unchecked, "head", "abc");
+  std::string wire = frame_bytes(unchecked, "head", "abc");
   EXPECT_TRUE(heard(wire).first);
   wire.back() = 'x';  // another's matter
   EXPECT_TRUE(heard(wire).first);
-  EXPECT_TRUE(heard(frame(data(3, FrameHeader::kWhole), "", "abc")).first);
+  EXPECT_TRUE(heard(frame_bytes(data(3, FrameHeader::kWhole), "", "abc")).first);
   wire[sizeof(FrameHeader)] = 'x';
   EXPECT_THAT(heard(wire).second, HasSubstr("start of a frame is damaged"));
-  std::string contradiction = frame(unchecked, "", "abc");
+  std::string contradiction = frame_bytes(unchecked, "", "abc");
   contradiction[offsetof(FrameHeader, checksum)] = 1;
   EXPECT_THAT(heard(contradiction).second, HasSubstr("contradicts itself"));
   FrameHeader control;
   control.flags = FrameHeader::kWhole | FrameHeader::kUnchecked;
-  EXPECT_THAT(heard(frame(control, "", "")).second, HasSubstr("contradicts itself"));
+  EXPECT_THAT(heard(frame_bytes(control, "", "")).second, HasSubstr("contradicts itself"));
 }
 
 TEST(MessageReader, RestrictedToTheHandshake) {
@@ -295,26 +292,26 @@ TEST(MessageReader, RestrictedToTheHandshake) {
     EXPECT_EQ(listening.begins, 0);
     return listening.why();
   };
-  EXPECT_EQ(why(frame(hello, "", std::string(100, 'x'))), "");
+  EXPECT_EQ(why(frame_bytes(hello, "", std::string(100, 'x'))), "");
   hello.body_bytes = 101;
-  EXPECT_THAT(why(frame(hello, "", std::string(101, 'x'))), HasSubstr("handshake is longer"));
+  EXPECT_THAT(why(frame_bytes(hello, "", std::string(101, 'x'))), HasSubstr("handshake is longer"));
   FrameHeader control;
   control.type = 1;
   control.flags = FrameHeader::kWhole;
-  EXPECT_THAT(why(frame(control, "", "")), HasSubstr("before it has proved"));
-  EXPECT_THAT(why(frame(data(1, FrameHeader::kWhole), "", "x")), HasSubstr("before it has proved"));
+  EXPECT_THAT(why(frame_bytes(control, "", "")), HasSubstr("before it has proved"));
+  EXPECT_THAT(why(frame_bytes(data(1, FrameHeader::kWhole), "", "x")), HasSubstr("before it has proved"));
 }
 
 TEST(MessageReader, TornMessagesAreThoseWithLentMemory) {
   Listening listening;
-  EXPECT_TRUE(listening.feed(frame(data(10, FrameHeader::kFirst), "", "abc")));
+  EXPECT_TRUE(listening.feed(frame_bytes(data(10, FrameHeader::kFirst), "", "abc")));
   EXPECT_EQ(listening.reader.torn(), nullptr);
   Listening lent;
   lent.give_memory = true;
-  EXPECT_TRUE(lent.feed(frame(data(10, FrameHeader::kFirst), "", "abc")));
+  EXPECT_TRUE(lent.feed(frame_bytes(data(10, FrameHeader::kFirst), "", "abc")));
   ASSERT_NE(lent.reader.torn(), nullptr);
   EXPECT_EQ(lent.reader.torn()->id, 5u);
-  EXPECT_TRUE(lent.feed(frame(data(10, FrameHeader::kLast), "", "defghij")));
+  EXPECT_TRUE(lent.feed(frame_bytes(data(10, FrameHeader::kLast), "", "defghij")));
   EXPECT_EQ(lent.reader.torn(), nullptr);
   EXPECT_EQ(lent.memory, "abcdefghij");
 }

@@ -14,6 +14,7 @@
 #include "net/websocket.hpp"
 #include "runtime/poison.hpp"  // SETSUNA_ASAN
 #include "tests/net/certificates.hpp"
+#include "tests/net/frame_bytes.hpp"
 #include "tests/net/link_fixture.hpp"
 
 namespace setsuna::net {
@@ -149,15 +150,8 @@ class TlsStranger final : ByteSink {
       fd_.reset();
     }
   }
-  void write(std::uint16_t type, std::uint8_t flags, std::span<const std::byte> body) {
-    FrameHeader header;
-    header.type = type;
-    header.flags = static_cast<std::uint8_t>(FrameHeader::kWhole | flags);
-    header.body_bytes = header.chunk_bytes = static_cast<std::uint32_t>(body.size());
-    seal(header, {}, body);
-    std::vector<std::byte> frame(sizeof header + body.size());
-    std::memcpy(frame.data(), &header, sizeof header);
-    std::copy(body.begin(), body.end(), frame.begin() + sizeof header);
+  void write(std::uint16_t type, std::uint8_t flags, const std::string& body) {
+    std::string frame = message_bytes(type, flags, body);
     const iovec piece{frame.data(), frame.size()};
     std::vector<std::byte> wire;
     EXPECT_TRUE(layers_.send(std::span(&piece, 1), wire));
@@ -165,7 +159,8 @@ class TlsStranger final : ByteSink {
   }
   void write(const Handshake::Reply& reply) {
     const Handshake::Message& message = reply.value();
-    write(static_cast<std::uint16_t>(message.type), 0, message.bytes);
+    write(static_cast<std::uint16_t>(message.type), 0,
+          {reinterpret_cast<const char*>(message.bytes.data()), message.bytes.size()});
   }
 
   const LayerStack& layers() const { return layers_; }
@@ -269,7 +264,7 @@ TEST_P(EndToEnd, ChecksumsAreLeftOut) {
   EXPECT_FALSE(host_checks(host, stranger));
   for (const std::uint8_t flags : {kUncheckedData, FrameHeader::kData}) {
     const std::size_t before = host.ends.back().messages.size();
-    stranger.write(9, flags, bytes("by TLS"));
+    stranger.write(9, flags, "by TLS");
     wait_for([&] { return host.ends.back().messages.size() > before; });
     EXPECT_EQ(host.ends.back().messages.back().text, "by TLS");
   }
@@ -284,7 +279,7 @@ TEST_P(EndToEnd, ChecksumsAreNeededWhereSomebodyEndsTlsBetween) {
   Host& host = this->host();
   TlsStranger& stranger = meet_stranger(host, false);
   EXPECT_TRUE(host_checks(host, stranger));
-  stranger.write(9, kUncheckedData, bytes("by whom?"));
+  stranger.write(9, kUncheckedData, "by whom?");
   wait_for([&] { return host.ends.back().closes == 1; });
   EXPECT_THAT(host.ends.back().closed, HasSubstr("without a checksum"));
   EXPECT_TRUE(host.ends.back().messages.empty());
